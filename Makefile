@@ -1,0 +1,39 @@
+# make report   the mini study and its HTML report
+# make test     every test: notebooks, drift, pytest
+# make lab      JupyterLab on the notebooks
+# make docs     the whole site, library pages and report, where Quarto is installed
+# make readme   README.md from nbs/index.ipynb
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN = $(VENV)/bin
+OUT ?= runs/mini
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: install report test lab docs readme
+
+install: $(VENV)/installed
+
+$(VENV)/installed: settings.ini setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "xtl needs Python 3.11 or newer; none was found" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+report: install
+	xtl run mini --out $(OUT)
+	xtl report $(OUT)
+	@echo "The report: $(abspath $(OUT))/report/index.html"
+
+test: install
+	nbdev_test --n_workers 2 --do_print --path nbs
+	python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS) tests
+
+lab: install
+	jupyter lab --notebook-dir nbs
+
+docs: report
+	xtl report $(OUT) --site
+
+readme: install
+	jupyter nbconvert --to markdown --log-level ERROR --TagRemovePreprocessor.remove_input_tags remove_input --output-dir . --output README nbs/index.ipynb

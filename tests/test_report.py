@@ -1,0 +1,245 @@
+"The report: any state of a study is reported, nothing from data is executed, and a real browser shows it."
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import pytest
+from xtl.core import UserError
+from xtl.figures import encoder_kind, find
+from xtl.report import answer_sentences, caveats, claims, render, table_published, template_folder
+from xtl.simulation import Design, Noise, simulate_study
+
+CHROMIUM = next((p for p in ('/usr/bin/chromium', shutil.which('chromium-browser'), shutil.which('google-chrome')) if p and Path(p).exists()), None)
+CHROMIUM_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+EVIL = '<script>alert(1)</script>'
+
+def write_ledger(cells: pd.DataFrame, rng) -> pd.DataFrame:
+    rows = []
+    for c in cells.itertuples():
+        tasks = c.tasks.split('+') if c.tasks else []
+        for task in tasks:
+            share = 1 / len(tasks)
+            rows.append(dict(cell=c.cell, phase='intermediate', task=task, sequences=1000, tokens=50000, useful_flops=c.budget_flops * share * 0.9, executed_flops=c.budget_flops * share,
+                             seconds=3., wanted_share=share, realised_share=share + rng.normal(0, 0.004)))
+        rows.append(dict(cell=c.cell, phase='target', task='xnli', sequences=500, tokens=25000, useful_flops=8e8, executed_flops=1e9, seconds=2., wanted_share=np.nan, realised_share=np.nan))
+    return pd.DataFrame(rows)
+
+def write_curves(cells: pd.DataFrame, rng) -> pd.DataFrame:
+    steps = np.arange(1, 61)
+    parts = []
+    for c in cells[cells.tasks != ''].itertuples():
+        for task in c.tasks.split('+'):
+            parts.append(pd.DataFrame(dict(cell=c.cell, phase='intermediate', task=task, step=steps, flops=steps * c.budget_flops / 60, loss=2 * np.exp(-steps / 20) + 0.4 + rng.normal(0, 0.08, 60), learning_rate=1e-4)))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['cell', 'phase', 'task', 'step', 'flops', 'loss', 'learning_rate'])
+
+def write_outcome(out: Path, results: pd.DataFrame, failed: tuple = (), seed: int = 0) -> Path:
+    "A run's folder around a results table, with all its files."
+    rng = np.random.default_rng(seed)
+    cells = results.drop_duplicates('cell')
+    out.mkdir(parents=True, exist_ok=True)
+    results.to_parquet(out/'results.parquet')
+    write_ledger(cells, rng).to_parquet(out/'ledger.parquet')
+    write_curves(cells, rng).to_parquet(out/'curves.parquet')
+    phase2 = cells.budget_flops.where(cells.tasks != '', 0.0)
+    pd.DataFrame(dict(cell=cells.cell, intermediate=phase2, target=1e9, to_do_intermediate=phase2*0.6, to_do_target=1e9)).to_parquet(out/'plan.parquet')
+    pd.DataFrame([dict(cell=c.cell, phase=p, segment=f'{p}-{c.cell}', executed_flops=f) for c in cells.itertuples() for p, f in (('intermediate', c.budget_flops*0.6), ('target', 1e9)) if p == 'target' or c.tasks],
+                 columns=['cell', 'phase', 'segment', 'executed_flops']).to_parquet(out/'segments.parquet')
+    languages = results.language.unique()[1:4]
+    layers = [dict(cell=c, target=t, language=l, layer=n, score=30 + 10 * n - 3 * n**2 + rng.normal(0, 2)) for c in cells.cell for t in ('bucc', 'tatoeba') for l in languages for n in range(5)]
+    pd.DataFrame(layers, columns=['cell', 'target', 'language', 'layer', 'score']).to_parquet(out/'layers.parquet')
+    (out/'study.yaml').write_text(f'name: simulated\nsource_language: {results.language.iloc[0]}\n')
+    (out/'versions.json').write_text(json.dumps({'python': '3.11', 'torch': '2.13.0'}))
+    (out/'data.json').write_text(json.dumps([dict(task='mnli', repository='nyu-mll/multi_nli', config='default', split='train', revision='abc', rows=1000, fingerprint='0123456789abcdef', dropped=2, realigned=0)]))
+    for cell in [*cells.cell, *failed]:
+        folder = out/'cells'/cell
+        folder.mkdir(parents=True)
+        (folder/'cell.ipynb').write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+        status = {'state': 'failed', 'error': 'loss became NaN at step 7'} if cell in failed else {'state': 'done'}
+        (folder/'status.json').write_text(json.dumps(status))
+    return out
+
+def parts(out: Path) -> str:
+    "The HTML of every cell of the report, without kernel and rendering."
+    template, names, shown = json.loads((template_folder()/'report.ipynb').read_text()), {}, []
+    for cell in template['cells']:
+        if cell['cell_type'] != 'code': continue
+        lines = ''.join(cell['source']).strip().split('\n')
+        if 'parameters' in cell['metadata'].get('tags', []): lines = [f'out = {str(out)!r}', 'None']
+        exec('\n'.join(lines[:-1]), names)
+        shown.append(getattr(eval(lines[-1], names), 'data', ''))
+    return '\n'.join(shown)
+
+# -- any state of a study is reported
+
+MINI = Design()
+
+def test_empty_study_says_that_there_are_no_scores(tmp_path):
+    page = render(tmp_path).read_text()
+    assert 'No cell of this study has scores yet' in page and page.count('xtl-missing') > 10
+    assert page.startswith('<!DOCTYPE html>') and '<figure' not in page
+
+@pytest.mark.parametrize('control', ['none', 'target-only', 'intermediate'])
+def test_one_cell_is_reported_and_what_is_missing_is_said(tmp_path, control):
+    results = simulate_study(MINI)
+    one = results[results.cell == results[results.control == control].cell.iloc[0]]
+    page = parts(write_outcome(tmp_path/'out', one))
+    assert 'xtl-missing' in page and 'no intervals are given' in page and 'nan' not in visible_text(page).lower()
+
+def test_partly_failed_study_names_the_failed_cell_and_its_error(tmp_path):
+    results = simulate_study(MINI, effect='linear', seed=4)
+    lost = results.cell.unique()[10]
+    page = parts(write_outcome(tmp_path/'out', results[~((results.cell == lost) & results.target.isin(['xquad', 'panx']))], failed=('b-failed',)))
+    text = visible_text(page)
+    assert '1 of 51 cells failed' in text and 'loss became NaN at step 7' in text and '1 cell lacks some scores' in text
+    assert 'href="../cells/b-failed/cell.ipynb"' in page
+
+def test_markup_in_names_is_shown_as_text(tmp_path):
+    results = simulate_study(MINI)
+    results['tasks'] = results.tasks.str.replace('mnli', EVIL)
+    results['encoder'] = EVIL
+    results['language'] = results.language.replace('qcc', '$x$<b>')
+    page = parts(write_outcome(tmp_path/'out', results))
+    assert EVIL not in page and '$x$<b>' not in page and '&lt;script&gt;' in page
+
+def test_no_such_run_is_the_users_mistake(tmp_path):
+    with pytest.raises(UserError, match='no run at'): render(tmp_path/'nowhere')
+
+def test_page_needs_no_network(mini_page):
+    text = mini_page.read_text()
+    addresses = re.findall(r'(?:src|href)="([^"#][^"]{0,40})', text)
+    assert all(a.startswith(('data:', '../cells/')) for a in addresses), [a for a in addresses if not a.startswith(('data:', '../cells/'))]
+    assert not re.search(r'@import|url\(http|<script[^>]+src=', text)
+
+def test_template_has_one_parameters_cell_and_is_skipped_by_the_notebook_tests():
+    template = json.loads((template_folder()/'report.ipynb').read_text())
+    tagged = [c for c in template['cells'] if 'parameters' in c['metadata'].get('tags', [])]
+    assert len(tagged) == 1 and ''.join(tagged[0]['source']).startswith('out =')
+    assert 'skip_exec: true' in ''.join(template['cells'][0]['source']) and template['cells'][0]['cell_type'] == 'raw'
+
+def test_headings_are_in_order(mini_page):
+    levels = [int(n) for n in re.findall(r'<h([1-6])', mini_page.read_text())]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
+
+# -- a real browser
+
+@pytest.fixture(scope='module')
+def mini_page(tmp_path_factory):
+    return render(write_outcome(tmp_path_factory.mktemp('mini')/'out', simulate_study(MINI, effect='tier', collapsed=0.05, seed=1), failed=('broken',)))
+
+def visible_text(page: str) -> str:
+    return re.sub(r'<[^>]+>', ' ', re.sub(r'<(style|script).*?</\1>', '', page, flags=re.S))
+
+@pytest.fixture(scope='module')
+def browser():
+    if CHROMIUM is None: pytest.skip('no Chromium on this machine: the report was not opened in a browser')
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+@pytest.fixture(params=[1280, 390], ids=['desktop', 'phone'])
+def opened(request, browser, mini_page):
+    page, errors = browser.new_page(viewport={'width': request.param, 'height': 900}), []
+    page.on('console', lambda message: errors.append(message.text) if message.type in ('error', 'warning') else None)
+    page.on('pageerror', lambda error: errors.append(str(error)))
+    page.goto(mini_page.as_uri())
+    yield page, errors, request.param
+    page.close()
+
+def test_browser_shows_every_figure_without_an_error(opened):
+    page, errors, width = opened
+    shown = page.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt.length > 40, !!i.closest('figure').querySelector('figcaption').textContent])")
+    assert len(shown) == 10 and all(all(s) for s in shown) and errors == []
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
+
+def test_browser_resolves_every_internal_link(opened, mini_page):
+    page, *_ = opened
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href'))")
+    inside = [l[1:] for l in links if l.startswith('#')]
+    assert len(inside) >= 8 and all(page.evaluate('id => !!document.getElementById(id)', i) for i in inside)
+    files = [l for l in links if l.startswith('../')]
+    assert len(files) == 51 and all((mini_page.parent/l).exists() for l in files)
+
+def test_browser_sorts_a_table_and_its_csv_holds_it(opened):
+    page, *_ = opened
+    column = "[...document.querySelectorAll('#tab-xtreme tbody tr')].map(r => Number(r.cells[4].dataset.sort))"
+    head = page.locator('#tab-xtreme thead th').nth(4)
+    head.locator('button').click()
+    up = page.evaluate(column)
+    assert up == sorted(up) and head.get_attribute('aria-sort') == 'ascending'
+    head.locator('button').click()
+    assert page.evaluate(column) == up[::-1] and head.get_attribute('aria-sort') == 'descending'
+    text = page.evaluate("fetch(document.querySelector('#tab-xtreme a.xtl-csv').href).then(r => r.text())")
+    assert text.startswith('control,budget_flops,n_tasks,kind,group,score,low,high') and len(text.splitlines()) > len(up)
+
+# -- what the report says
+
+def test_a_clear_best_is_claimed_with_its_interval():
+    found = simulated_findings(Design(subsets=6), effect='tier', size=12.)
+    first, second, third = answer_sentences(found)
+    assert '9 intermediate tasks are best for low-resource languages' in first and '95% interval' in first
+    assert 'low-resource languages gain more' in second and 'stays at 9' in third
+
+def test_no_difference_is_said_to_be_undetectable():
+    first, second, _ = answer_sentences(simulated_findings(MINI, effect='none', seed=2))
+    assert 'no difference between the numbers of tasks is detectable for low-resource' in first and 'no difference between the tiers is detectable' in second
+
+def test_real_languages_in_a_small_encoder_are_not_called_mini_but_small():
+    design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'))
+    found = simulated_findings(design, source='en')
+    assert [encoder_kind(found.outcome), any('is small' in c for c in caveats(found))] == ['small', True]
+
+def test_published_figures_stand_only_beside_their_own_encoder():
+    design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'))
+    large = simulated_findings(design, source='en', encoder='FacebookAI/xlm-roberta-large')
+    assert 'published (Phang et al. 2020)' in table_published(large).data and 'published (' not in table_published(simulated_findings(design, source='en')).data
+    assert len(claims(large)) == 14 and {c.verdict for c in claims(large)} <= {'supported', 'contradicted', 'not testable'}
+
+def test_a_gain_as_published_is_supported_and_another_contradicted():
+    design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'), numbers=(9,), seeds=6)
+    verdicts = [claims(simulated_findings(design, source='en', encoder='FacebookAI/xlm-roberta-large', effect='linear', size=size, noise=Noise(0.3, 0.1, 0.2, 0.3)))[1] for size in (6.7, 0.)]
+    assert verdicts[0].measured.startswith('all nine: +8.') and verdicts[0].verdict == 'supported', verdicts[0]
+    assert verdicts[1].verdict == 'contradicted', verdicts[1]
+
+def test_a_mini_study_decides_nothing_about_real_languages():
+    verdicts = claims(simulated_findings(Design(subsets=6), effect='linear', size=12.))
+    assert verdicts[11].verdict == 'not testable' and 'within it the claim is supported' in verdicts[11].why
+
+def simulated_findings(design, source='qaa', encoder='simulated', **more):
+    with TemporaryDirectory() as folder:
+        simulate_study(design, **more).assign(encoder=encoder).to_parquet(Path(folder)/'results.parquet')
+        (Path(folder)/'study.yaml').write_text(f'source_language: {source}\n')
+        return find(folder)
+
+# -- Quarto, whose part a script plays here
+
+QUARTO = '#!/bin/sh\necho "$@" > called.txt\n{}\n'
+
+@pytest.fixture
+def fake_quarto(tmp_path, monkeypatch):
+    "Puts a script named quarto first on PATH; gives a function that sets what it does."
+    folder = tmp_path/'bin'
+    folder.mkdir()
+    monkeypatch.setenv('PATH', str(folder), prepend=os.pathsep)
+    def does(script):
+        (folder/'quarto').write_text(QUARTO.format(script))
+        (folder/'quarto').chmod(0o755)
+    return does
+
+def test_quarto_renders_the_executed_notebook_where_it_is_installed(tmp_path, fake_quarto, capsys):
+    fake_quarto('cp "$2" index.html')
+    (tmp_path/'out').mkdir()
+    page = render(tmp_path/'out')
+    assert any(c.get('outputs') for c in json.loads(page.read_text())['cells']) and 'not installed' not in capsys.readouterr().out
+    assert (page.parent/'called.txt').read_text().split()[:2] == ['render', 'index.ipynb']
+
+def test_a_failing_quarto_is_told_in_one_line(tmp_path, fake_quarto):
+    fake_quarto('echo "ERROR: no such theme" >&2; exit 1')
+    (tmp_path/'out').mkdir()
+    with pytest.raises(UserError, match='ERROR: no such theme'): render(tmp_path/'out')

@@ -1,0 +1,64 @@
+"Runs that are stopped, damaged or repeated end where an undisturbed one does."
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+from xtl.study import read_study
+from xtl.training import intact
+from xtl.transfer import Intermediate, intermediate, lay_out
+
+TINY = replace(read_study('mini'), name='kill', intermediate=('mnli', 'csqa'), targets=('tatoeba',), languages=('qab',), budgets=(1.5e10, 3e10), n_tasks=(2,), subsets=1, controls=(),
+               checkpoint_seconds=0.05)
+CHILD = "import sys\nfrom xtl.transfer import *\nprint(intermediate(Intermediate(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    space = lay_out(TINY, tmp_path_factory.mktemp('whole')/'out')
+    return load_file(intermediate(Intermediate(space, ('mnli', 'csqa'), 0), 3e10)/'encoder.safetensors')
+
+
+def run(out, after=None):
+    "The run in a process of its own, killed after some seconds. Returns the folder of the result, or none."
+    process = subprocess.Popen([sys.executable, '-c', CHILD, str(out)], stdout=subprocess.PIPE, text=True)
+    if after is not None:
+        time.sleep(after)
+        process.send_signal(signal.SIGKILL)
+    text = process.communicate(timeout=600)[0].strip()
+    return text.splitlines()[-1] if process.returncode == 0 else None
+
+
+def newest(out):
+    return max(out.glob('running/*/step-*'), default=None, key=lambda p: p.stat().st_mtime)
+
+
+def damaged(state, damage):
+    "Harms the weights of a state."
+    weights = state/'weights.safetensors'
+    data = bytearray(weights.read_bytes())
+    weights.write_bytes(data[:len(data)//2] if damage == 'cut short' else data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    assert not intact(state)
+
+
+@pytest.mark.parametrize('damage', ['none', 'cut short', 'flipped byte'])
+def test_a_killed_run_ends_with_the_same_bits(undisturbed, tmp_path, damage):
+    "With three kills, or as many as XTL_KILLS says; runs that end in spite of theirs begin anew in another folder."
+    wanted, rng, killed, rounds = int(os.environ.get('XTL_KILLS', 3)), random.Random(damage), 0, 0
+    while killed < wanted:
+        out, found = tmp_path/f'out-{rounds}', None
+        lay_out(TINY, out)
+        while found is None and killed < wanted:
+            found = run(out, after=rng.uniform(4, 7))
+            killed += found is None
+            if found is None and damage != 'none' and (state := newest(out)) and intact(state): damaged(state, damage)
+        ended = load_file(f'{found or run(out)}/encoder.safetensors')
+        assert set(ended) == set(undisturbed) and all(ended[n].equal(undisturbed[n]) for n in ended)
+        rounds += 1
+    print(f'{killed} kills, {damage}: {rounds} runs ended with the bits of an undisturbed one')
