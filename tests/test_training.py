@@ -1,6 +1,7 @@
 "Runs that are stopped, damaged or repeated end where an undisturbed one does."
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,10 +9,13 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
+from xtl.encoder import load_encoder
 from xtl.study import read_study
-from xtl.training import intact
+from xtl.training import intact, sources_of, start, train
 from xtl.transfer import Intermediate, intermediate, lay_out
 
 TINY = replace(read_study('mini'), name='kill', intermediate=('mnli', 'csqa'), targets=('tatoeba',), languages=('qab',), budgets=(1.5e10, 3e10), n_tasks=(2,), subsets=1, controls=(),
@@ -62,3 +66,18 @@ def test_a_killed_run_ends_with_the_same_bits(undisturbed, tmp_path, damage):
         assert set(ended) == set(undisturbed) and all(ended[n].equal(undisturbed[n]) for n in ended)
         rounds += 1
     print(f'{killed} kills, {damage}: {rounds} runs ended with the bits of an undisturbed one')
+
+
+@pytest.mark.skipif(not shutil.which('c++'), reason='torch needs a C++ compiler to compile')
+def test_a_compiled_run_learns_the_same_with_few_graphs(tmp_path):
+    "Over many lengths; a graph for batches with padding, one for those without."
+    space = lay_out(replace(TINY, intermediate=('mnli', 'squad', 'ccg'), n_tasks=(3,)), tmp_path/'out')
+    curves = {}
+    for compiled in (False, True):
+        run = Intermediate(replace(space, study=replace(space.study, compile=compiled)), ('mnli', 'squad', 'ccg'), 0)
+        splits = run.splits()
+        state, sources = start(load_encoder('mini'), heads := run.heads(splits), run.settings), sources_of(splits, run.shares(splits), dict.fromkeys(splits, 16), heads, 0)
+        torch._dynamo.reset(); counters.clear()
+        curves[compiled] = [point['loss'] for point in train(state, sources, 2e10, lambda spent: 5e-4, run.settings).curve]
+        assert 0 < counters['stats']['unique_graphs'] <= 3 if compiled else not counters['stats']
+    assert curves[True] == pytest.approx(curves[False], rel=1e-3)

@@ -92,9 +92,10 @@ def batch_cost(
     outputs: int,        # Of the head
     lengths: np.ndarray, # Tokens of each row
     passes: int = TRAIN, # `TRAIN` or `FORWARD`
+    packing: bool = False, # Whether the rows are read without padding
 ) -> Cost:
-    "What a padded batch costs."
-    padded = np.full(len(lengths), np.max(lengths))
+    "What a batch costs, padded to its longest row unless it is packed."
+    padded = lengths if packing else np.full(len(lengths), np.max(lengths))
     def both(l): return encoder_flops(shape, l, passes) + head_flops(shape, kind, outputs, l, passes)
     return Cost(len(lengths), int(np.sum(lengths)), both(lengths), both(padded))
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAILED', 'CLAIMED', 'DIED', 'TRIES', 'template', 'NotebookFailed', 'KernelDied', 'execute_notebook', 'Reporter',
            'write_status', 'read_status', 'Job', 'job', 'claimed', 'run_job', 'main', 'CellOutcome', 'Limits',
-           'stop_process', 'execute_cell', 'visible_gpus', 'default_workers', 'SchedulerLost', 'Cluster',
+           'stop_process', 'execute_cell', 'visible_gpus', 'gpu_groups', 'default_workers', 'SchedulerLost', 'Cluster',
            'slurm_settings', 'connect', 'run_cells']
 
 # %% ../nbs/80_execution.ipynb #d7644b7b
@@ -35,7 +35,7 @@ class NotebookFailed(Exception):
     "A cell of a notebook raised; the message is the error's, in one line."
 
 class KernelDied(NotebookFailed):
-    "The kernel of a notebook did not start, or ended before the notebook did."
+    "The kernel of a notebook, or a process that it trains in, did not start or ended before the notebook did."
 
 @contextmanager
 def _kernel(folder: Path):
@@ -66,7 +66,7 @@ def _execute(source: str, into: str, parameters: dict, folder: Path, start_timeo
         process = kernel.provisioner.process
         try: papermill.execute_notebook(source, into, parameters, kernel_name='python3', language='python', progress_bar=False, log_output=False,
                                         start_timeout=start_timeout, km=kernel)
-        except papermill.PapermillExecutionError as error: return NotebookFailed(f"{error.ename}: {' '.join(error.evalue.split())}")
+        except papermill.PapermillExecutionError as error: return (KernelDied if error.ename == 'ProcessDied' else NotebookFailed)(f"{error.ename}: {' '.join(error.evalue.split())}")
         except DeadKernelError: return KernelDied(f'its kernel {_death(process.poll())}')
         except RuntimeError as error: # nbclient's, for a kernel that never answered
             said = ' '.join(str(error).split())
@@ -124,6 +124,7 @@ class Job:
     name: str        # The cell
     parameters: dict # Of its notebook
     key: dict        # What `done.json` holds when the cell is finished
+    processes: int = 1 # It trains in, with a GPU each
 
     @property
     def folder(self) -> Path:
@@ -142,7 +143,7 @@ def job(
     "The job of a cell."
     from xtl.transfer import cell_key
     parameters = dict(out=str(space.out), control=cell.control, budget=cell.budget, tasks=list(cell.tasks), subset=cell.subset, seed=cell.seed)
-    return Job(str(space.out), cell.name, parameters, cell_key(space, cell))
+    return Job(str(space.out), cell.name, parameters, cell_key(space, cell), space.study.processes)
 
 def _sweep(folder: Path, scratch: Path) -> None:
     "Clears what processes of a cell left that were killed; a notebook that one of them was executing is kept."
@@ -248,9 +249,9 @@ def stop_process(
         with suppress(psutil.NoSuchProcess): process.kill()
     psutil.wait_procs(family, timeout=10)
 
-def _environment(job: Job, threads: int, gpu: str | None) -> dict[str, str]:
-    "Of a cell's process: its threads, its GPU where there are some, its place for temporary files, no window for figures, no telemetry."
-    shared = {n: str(threads) for n in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')} | ({} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu})
+def _environment(job: Job, threads: int, gpus: str | None) -> dict[str, str]:
+    "Of a cell's process: its threads, its GPUs where there are some, its place for temporary files, no window for figures, no telemetry."
+    shared = {n: str(threads) for n in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')} | ({} if gpus is None else {'CUDA_VISIBLE_DEVICES': gpus})
     return os.environ | shared | dict(TMPDIR=str(job.scratch), TOKENIZERS_PARALLELISM='false', MPLBACKEND='agg', HF_HUB_DISABLE_TELEMETRY='1')
 
 def _wait(process: subprocess.Popen, job: Job, limits: Limits, wanted: Callable[[], bool]) -> tuple[str, str] | None:
@@ -298,15 +299,15 @@ def execute_cell(
 ) -> CellOutcome:
     "Runs a cell in a process of its own and tells how it ended."
     if not (Path(job.out)/'workspace.json').exists(): return CellOutcome(job.name, 'failed', f'the worker on {os.uname().nodename} does not see {job.out}; the folder must be on a disk that all workers share')
-    wanted, started, gpu = wanted or _wanted_by_dask(), time.time(), _gpus().get()
+    wanted, started, gpus = wanted or _wanted_by_dask(), time.time(), _gpus(job.processes).get()
     try:
-        attempt, environment = 1, _environment(job, limits.threads, gpu)
+        attempt, environment = 1, _environment(job, limits.threads, gpus)
         while True:
             state, error = _attempt(job, environment, limits, wanted)
             if state == 'claimed' and wait and wanted(): time.sleep(5)
             elif state == 'again' and attempt < TRIES: attempt += 1; time.sleep(1) # within which a kernel sees that its process has died
             else: break
-    finally: _gpus().put(gpu)
+    finally: _gpus(job.processes).put(gpus)
     if state == 'again': state, error = 'failed', f'{error} (attempt {attempt} of {TRIES})'
     if state == 'failed': write_status(Path(job.out), job.name, dict(state='failed', error=error, notebook=f'cells/{job.name}/cell.ipynb'))
     return CellOutcome(job.name, state, error, time.time() - started)
@@ -331,18 +332,28 @@ def visible_gpus() -> list[str]:
     except (OSError, subprocess.TimeoutExpired): return []
     return [str(i) for i in range(sum(line.startswith('GPU ') for line in listed.splitlines()))]
 
-def default_workers() -> int:
-    "One worker a GPU, or one a core."
-    return len(visible_gpus()) or len(os.sched_getaffinity(0))
+def gpu_groups(
+    processes: int = 1, # Of a cell, with a GPU each
+) -> list[str]:         # As `CUDA_VISIBLE_DEVICES` names them, such as '0,1'; empty without GPUs
+    "The GPUs that cells may use, as many together as a cell takes. Raises `UserError` where there are fewer."
+    gpus = visible_gpus()
+    if gpus and len(gpus) < processes: raise UserError(f'a cell of {processes} processes needs as many GPUs, and {os.uname().nodename} has {len(gpus)}: lower `processes`')
+    return [','.join(gpus[i:i + processes]) for i in range(0, len(gpus) - processes + 1, processes)]
+
+def default_workers(
+    processes: int = 1, # Of a cell
+) -> int:
+    "As many cells at a time as there are GPUs for, or cores."
+    return len(gpu_groups(processes)) or max(1, len(os.sched_getaffinity(0))//processes)
 
 @cache
-def _gpus() -> Queue:
-    "The GPUs of this worker process, one for each of its threads, in turn; nothing for each where there is none."
+def _gpus(processes: int) -> Queue:
+    "The GPUs of this worker process, some for each of its threads, in turn; nothing for each where there is none."
     from distributed import get_worker
     try: threads = get_worker().state.nthreads
     except ValueError: threads = 1 # no worker
-    free, gpus = Queue(), visible_gpus()
-    for i in range(threads): free.put(gpus[i % len(gpus)] if gpus else None)
+    free, groups = Queue(), gpu_groups(processes)
+    for i in range(threads): free.put(groups[i % len(groups)] if groups else None)
     return free
 
 # %% ../nbs/80_execution.ipynb #91ba96c4
@@ -373,17 +384,17 @@ def _kept_up(
     finally: cluster.loop.add_callback(looking.stop)
 
 @contextmanager
-def _local(workers: int) -> Iterator:
-    "A scheduler in this process and a process a worker, each with its GPU. None of their processes outlives the block."
+def _local(workers: int, processes: int) -> Iterator:
+    "A scheduler in this process and a process a worker, each with the GPUs of a cell. None of their processes outlives the block."
     from multiprocessing import resource_tracker
     import dask.config
     import psutil
     from distributed import Client, Nanny, Scheduler
     from distributed.deploy import SpecCluster
-    gpus, family = visible_gpus(), []
+    gpus, family = gpu_groups(processes), []
     with tempfile.TemporaryDirectory(prefix='xtl-') as scratch, dask.config.set({'temporary-directory': scratch}):
         shared = dict(nthreads=1, host='127.0.0.1', memory_limit=None, dashboard=False, silence_logs=100)
-        def worker(i): return dict(cls=Nanny, options=shared | (dict(resources={'GPU': 1}, env={'CUDA_VISIBLE_DEVICES': gpus[i % len(gpus)]}) if gpus else {}))
+        def worker(i): return dict(cls=Nanny, options=shared | (dict(resources={'GPU': processes}, env={'CUDA_VISIBLE_DEVICES': gpus[i % len(gpus)]}) if gpus else {}))
         scheduler = dict(cls=Scheduler, options=dict(host='127.0.0.1', port=0, dashboard=False, dashboard_address='127.0.0.1:0', allowed_failures=20))
         resource_tracker.ensure_running() # now, because it would lift what comes next
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) # Ctrl-C goes to every process of a terminal; those that are started here inherit that they do not hear it
@@ -453,7 +464,8 @@ def _slurm(path: str, workers: int | None) -> Iterator:
             yield client
 
 def connect(
-    cluster: Cluster, # Where cells shall run
+    cluster: Cluster,   # Where cells shall run
+    processes: int = 1, # Of a cell, with a GPU each
 ):                    # A context with a `distributed.Client`
     "Starts or finds the workers. Raises `UserError` when there are none to be had."
     import logging
@@ -462,7 +474,7 @@ def connect(
     dask.config.set({'distributed.deploy.lost-worker-timeout': '60s'}) # for a worker to come back, on a busy machine
     for name in ('distributed', distributed.client.__name__): logging.getLogger(name).setLevel(logging.CRITICAL + 1) # what matters is said by `run_cells`
     if cluster.scheduler: return _running(cluster.scheduler)
-    return _slurm(cluster.slurm, cluster.workers) if cluster.slurm else _local(cluster.workers or default_workers())
+    return _slurm(cluster.slurm, cluster.workers) if cluster.slurm else _local(cluster.workers or default_workers(processes), processes)
 
 # %% ../nbs/80_execution.ipynb #39796768
 def run_cells(
@@ -472,8 +484,9 @@ def run_cells(
 ) -> Iterator[CellOutcome]:
     "Runs cells, several at a time; yields how each ended. When the caller stops early, so do they, and no process is left. Raises `SchedulerLost`."
     from distributed import as_completed
-    with connect(cluster) as client:
-        resources = {'GPU': 1} if any('GPU' in w['resources'] for w in client.scheduler_info(n_workers=-1)['workers'].values()) else None
+    processes = max(j.processes for j in jobs)
+    with connect(cluster, processes) as client:
+        resources = {'GPU': processes} if any('GPU' in w['resources'] for w in client.scheduler_info(n_workers=-1)['workers'].values()) else None
         run = uuid.uuid4().hex[:8]
         def submit(i, wait): return client.submit(execute_cell, jobs[i], limits, wait, key=f'{run}-{jobs[i].name}-{wait}', priority=-i - wait*len(jobs), pure=False, resources=resources)
         futures = {submit(i, False): i for i in range(len(jobs))}

@@ -59,14 +59,17 @@ class Study:
     retrieval_special_tokens: bool = True    # Whether special tokens count in the mean
     tatoeba_similarity: str = 'cosine'       # The nearest sentence in Tatoeba by 'cosine' or by 'margin'
     score_intermediate: bool = False         # Whether intermediate tasks are scored after phase 2, on their development rows
-    precision: str = 'no'                    # 'no' (single), 'bf16' or 'fp16'
+    precision: str = 'no'                    # 'no' (single) or 'bf16'
     piece_tokens: int = 16_384               # Padded tokens a forward pass, at most
     freeze_embeddings: bool = False          # Whether the embedding table stays as it was pretrained, in both phases
+    packing: bool = False                    # Whether training reads real tokens alone, without padding; for GPUs
+    compile: bool = False                    # Whether torch compiles the encoder for training; needs a C++ compiler, pays in long runs
+    processes: int = 1                       # Processes of a cell, each with a GPU of its own; more than one start by Accelerate's launcher
     checkpoint_seconds: float = 600.0        # Time between two checkpoints of a run
 
 # %% ../nbs/70_study.ipynb #772d9597
 CHOICES = dict(budget_unit=('flops', 'epochs'), budget_scope=('intermediate', 'total'), sampling=('uniform', 'proportional', 'capped', 'temperature'), schedule=('trunk', 'linear', 'cosine'),
-               recipe=('jiant', 'xtreme'), precision=('no', 'bf16', 'fp16'), retrieval_pooling=('mean', 'cls'), tatoeba_similarity=('cosine', 'margin'))
+               recipe=('jiant', 'xtreme'), precision=('no', 'bf16'), retrieval_pooling=('mean', 'cls'), tatoeba_similarity=('cosine', 'margin'))
 _TUPLES = ('intermediate', 'targets', 'languages', 'budgets', 'n_tasks', 'controls', 'seeds')
 
 def positive(
@@ -117,11 +120,11 @@ def check_study(
     study = replace(study, budgets=tuple(sorted({positive(b, 'budgets') for b in study.budgets})), n_tasks=tuple(sorted({whole(k, 'n_tasks') for k in study.n_tasks})),
                     seeds=tuple(whole(s, 'seeds') for s in study.seeds), subsets=whole(study.subsets, 'subsets', 1), learning_rate=positive(study.learning_rate, 'learning_rate'),
                     target_flops=None if study.target_flops is None else positive(study.target_flops, 'target_flops'),
-                    temperature=positive(study.temperature, 'temperature'), cap=whole(study.cap, 'cap', 1), piece_tokens=whole(study.piece_tokens, 'piece_tokens', 1),
+                    temperature=positive(study.temperature, 'temperature'), cap=whole(study.cap, 'cap', 1), piece_tokens=whole(study.piece_tokens, 'piece_tokens', 1), processes=whole(study.processes, 'processes', 1),
                     checkpoint_seconds=positive(study.checkpoint_seconds, 'checkpoint_seconds'))
     for what in ('max_train', 'max_test', 'retrieval_layer'):
         if getattr(study, what) is not None: whole(getattr(study, what), what)
-    for what in ('retrieval_special_tokens', 'score_intermediate', 'freeze_embeddings'):
+    for what in ('retrieval_special_tokens', 'score_intermediate', 'freeze_embeddings', 'packing', 'compile'):
         if not isinstance(getattr(study, what), bool): raise UserError(f'{what} must be true or false, but is {getattr(study, what)!r}')
     _check_design(study)
     return study

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['SAMPLING', 'SCHEDULES', 'BLOCK', 'task_shares', 'next_task', 'Schedule', 'State', 'build_optimizer', 'save_state',
            'intact', 'load_state', 'Checkpoints', 'Diverged', 'TrainSettings', 'pieces', 'TrainingTask', 'fitting',
-           'train_step', 'train', 'start', 'sources_of']
+           'Batch', 'make_batch', 'batches', 'ahead', 'add_up', 'train_step', 'train', 'start', 'sources_of']
 
 # %% ../nbs/50_training.ipynb #1fd8e465
 import hashlib, json, math, shutil, time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from .compute import NOTHING, TRAIN, Cost, Shape, batch_cost, shape_of
 from .core import UserError, fingerprint, read_json, write_aside, write_json
 from .data import Encoded, Sampler, collate
-from .encoder import HeadSpec, TransferModel, loss_sum
+from .encoder import HeadSpec, TransferModel, label_count, loss_sum, tensors
 
 # %% ../nbs/50_training.ipynb #a725241b
 SAMPLING = ('uniform', 'proportional', 'capped', 'temperature')
@@ -181,18 +183,21 @@ class TrainSettings:
     seed: int                      # Of data order, dropout and fresh heads
     weight_decay: float = 0.01     # AdamW's
     max_grad_norm: float = 1.0     # Gradient clipping; 0 for none
-    precision: str = 'no'          # Accelerate's mixed precision: 'no', 'bf16' or 'fp16'
+    precision: str = 'no'          # Accelerate's mixed precision: 'no' or 'bf16'
     piece_tokens: int = 16_384     # Padded tokens a forward pass, at most
     freeze_embeddings: bool = False # Whether the embedding table stays as it was pretrained
+    packing: bool = False          # Whether the encoder reads real tokens alone, without padding
+    compile: bool = False          # Whether torch compiles the encoder
 
 def pieces(
     lengths: np.ndarray, # Tokens of the rows of a batch
     unit: int,           # Rows that belong together: the options of a choice
     limit: int,          # Padded tokens a piece
+    processes: int = 1,  # That share the pieces
 ) -> list[slice]:
-    "A batch cut into pieces of at most `limit` padded tokens, never within a unit."
+    "A batch cut into pieces of at most `limit` padded tokens, where it goes one for each process at least, never within a unit."
     longest = int(np.max(lengths))
-    step = max(1, limit//(longest*unit))*unit
+    step = max(1, min(limit//(longest*unit), math.ceil(len(lengths)/unit/processes)))*unit
     return [slice(i, i + step) for i in range(0, len(lengths), step)]
 
 @dataclass
@@ -212,47 +217,109 @@ def fitting(
     rows: np.ndarray,     # Of a batch, item after item
     shape: Shape,         # For the cost
     room: float,          # Executed operations that are left
+    packing: bool = False, # Whether the rows are read without padding
 ) -> np.ndarray:          # The first rows, of one item at least
     "As much of a batch as fits into what is left."
     encoded = source.sampler.encoded
+    def cost(end): return batch_cost(shape, encoded.head, source.outputs, encoded.lengths[rows[:end]], TRAIN, packing).executed_flops
+    if cost(len(rows)) <= room: return rows
     ends = [*np.flatnonzero(np.diff(encoded.arrays['example'][rows])) + 1, len(rows)]
-    costs = [batch_cost(shape, encoded.head, source.outputs, encoded.lengths[rows[:e]], TRAIN).executed_flops for e in ends]
-    return rows[:max([e for e, c in zip(ends, costs) if c <= room], default=ends[0])]
+    return rows[:max([e for e in ends if cost(e) <= room], default=ends[0])]
+
+# %% ../nbs/50_training.ipynb #70e8b2d9
+@dataclass(frozen=True)
+class Batch:
+    "A batch of one task, on the device."
+    task: str          # Whose
+    head: str          # Of the task
+    parts: list[dict]  # What this process reads of it: a dictionary of tensors a piece
+    labels: int        # All labels of the batch, over which its loss is the mean
+    cost: Cost         # Of the whole batch
+
+def make_batch(
+    task: str,                # Whose batch
+    source: TrainingTask,     # Where it comes from
+    position: int,            # Which batch of the task, from 0
+    room: float,              # Executed operations that it may take; infinite for as many as it does
+    shape: Shape,             # For the cost
+    pad: int,                 # Padding token
+    settings: TrainSettings,  # Size of pieces, packing
+    accelerator: Accelerator, # Device and processes
+) -> Batch:
+    "The batch at a position, cut down to `room` where that is less."
+    encoded, rows = source.sampler.encoded, source.sampler.rows(position)
+    if room < math.inf: rows = fitting(source, rows, shape, room, settings.packing)
+    cut = [rows[p] for p in pieces(encoded.lengths[rows], source.unit, settings.piece_tokens, accelerator.num_processes)]
+    cost = sum((batch_cost(shape, encoded.head, source.outputs, encoded.lengths[part], TRAIN, settings.packing) for part in cut), NOTHING)
+    parts = [collate(encoded, part, pad) for part in cut]
+    own = parts[accelerator.process_index::accelerator.num_processes]
+    return Batch(task, encoded.head, [tensors(p, accelerator.device, settings.packing) for p in own], sum(label_count(encoded.head, p['labels']) for p in parts), cost)
+
+# %% ../nbs/50_training.ipynb #c84f19e6
+def batches(
+    state: State,                     # Where the run stands
+    sources: dict[str, TrainingTask], # The tasks
+    target: float,                    # Executed operations at which to stop
+    trim: bool,                       # Whether the last batch of each task is cut to what its share has left
+    settings: TrainSettings,          # Size of pieces, packing
+    accelerator: Accelerator,         # Device and processes
+) -> Iterator[Batch]:
+    "The batches that take a run from where it stands to its target."
+    shape, pad, shares = shape_of(state.model.encoder), state.model.encoder.config.pad_token_id, {t: s.share for t, s in sources.items()}
+    spent, positions = {t: c.executed_flops for t, c in state.spent.items()}, dict(state.positions)
+    while sum(spent.values()) < target:
+        task = next_task(shares, spent)
+        room = shares[task]*target - spent.get(task, 0.0) if trim else math.inf
+        yield (batch := make_batch(task, sources[task], positions.get(task, 0), room, shape, pad, settings, accelerator))
+        spent[task], positions[task] = spent.get(task, 0.0) + batch.cost.executed_flops, positions.get(task, 0) + 1
+
+def ahead(
+    items: Iterator, # What is wanted, none of them None
+    count: int = 2,  # How many are made before they are wanted
+) -> Iterator:
+    "The same items in the same order, made in a thread of their own."
+    with ThreadPoolExecutor(1) as maker:
+        waiting = deque(maker.submit(next, items, None) for _ in range(count))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(maker.submit(next, items, None))
+            yield item
+
+# %% ../nbs/50_training.ipynb #2b6ad4f8
+def add_up(
+    model: TransferModel, # Has the gradients of this process
+    task: str,            # Whose batch it was
+    loss: torch.Tensor,   # Of this process
+) -> None:
+    "Adds up gradients and loss over all processes, in place."
+    from torch import distributed
+    trained = [p for part in (model.encoder, model.heads[task]) for p in part.parameters() if p.requires_grad]
+    for p in trained:
+        if p.grad is None: p.grad = torch.zeros_like(p) # a process without a piece
+    for work in [distributed.all_reduce(t, async_op=True) for t in (loss, *(p.grad for p in trained))]: work.wait()
 
 def train_step(
     state: State,             # Changed in place
-    task: str,                # Whose batch
-    source: TrainingTask,        # The batch comes from here
+    batch: Batch,             # What to learn from
     rate: float,              # Learning rate
-    settings: TrainSettings,  # Seed, clipping, size of pieces
-    shape: Shape,             # For the cost
-    pad: int,                 # Padding token
-    accelerator: Accelerator, # Device and precision
-    room: float = math.inf,   # Executed operations that the batch may take
+    settings: TrainSettings,  # Seed, clipping
+    accelerator: Accelerator, # Device, precision, processes
 ) -> torch.Tensor:            # Mean loss, still on the device
     "One optimiser step on one batch."
-    encoded = source.sampler.encoded
-    rows = source.sampler.rows(state.positions.get(task, 0))
-    if room < math.inf: rows = fitting(source, rows, shape, room)
-    torch.manual_seed(int(fingerprint([settings.seed, state.step])[:12], 16))
+    torch.manual_seed(int(fingerprint([settings.seed, state.step] + [accelerator.process_index]*(accelerator.num_processes > 1))[:12], 16))
     for group in state.optimizer.param_groups: group['lr'] = rate
-    parts, batches, cost = pieces(encoded.lengths[rows], source.unit, settings.piece_tokens), [], NOTHING
-    for part in parts:
-        batches.append({k: torch.from_numpy(v).to(accelerator.device, non_blocking=True) for k, v in collate(encoded, rows[part], pad).items()})
-        cost = cost + batch_cost(shape, encoded.head, source.outputs, encoded.lengths[rows[part]], TRAIN)
-    count = sum(int((b['labels'] != -100).sum()) if encoded.head == 'token' else len(b['labels']) for b in batches)
     total = torch.zeros((), device=accelerator.device)
-    for batch in batches:
-        with accelerator.autocast(): logits = state.model(task, batch['input_ids'], batch['attention_mask'])
-        loss = loss_sum(encoded.head, logits, batch['labels'], batch['attention_mask'])[0]/max(1, count)
+    for part in batch.parts:
+        with accelerator.autocast(): logits = state.model(batch.task, part['input_ids'], part['attention_mask'], part['packed'])
+        loss = loss_sum(batch.head, logits, part['labels'], part['attention_mask'])/max(1, batch.labels)
         accelerator.backward(loss)
         total += loss.detach()
-    if settings.max_grad_norm: accelerator.clip_grad_norm_(state.model.parameters(), settings.max_grad_norm)
+    if accelerator.num_processes > 1: add_up(state.model, batch.task, total)
+    if settings.max_grad_norm: torch.nn.utils.clip_grad_norm_([p for g in state.optimizer.param_groups for p in g['params']], settings.max_grad_norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    state.positions[task] = state.positions.get(task, 0) + 1
-    state.spent[task] = state.spent.get(task, NOTHING) + cost
+    state.positions[batch.task] = state.positions.get(batch.task, 0) + 1
+    state.spent[batch.task] = state.spent.get(batch.task, NOTHING) + batch.cost
     return total
 
 # %% ../nbs/50_training.ipynb #d2fbce04
@@ -271,7 +338,7 @@ def _read_block(state: State, block: list[tuple], observe: Callable | None, targ
 
 def train(
     state: State,                      # Where the run stands; changed in place
-    sources: dict[str, TrainingTask],        # The tasks
+    sources: dict[str, TrainingTask],  # The tasks
     target: float,                     # Executed operations at which to stop
     rate: Callable[[float], float],    # Learning rate after so many operations
     settings: TrainSettings,           # Seed and so on
@@ -281,19 +348,16 @@ def train(
 ) -> State:
     "Trains until `target` operations are spent, at most one batch beyond, or one item with `trim`. Raises `Diverged` when the loss is no number."
     accelerator = Accelerator(mixed_precision=settings.precision)
-    shape, pad = shape_of(state.model.encoder), state.model.encoder.config.pad_token_id
-    shares = {t: s.share for t, s in sources.items()}
+    coming = batches(state, sources, target, trim, settings, accelerator)
     block, started = [], time.perf_counter() - state.seconds
     state.model.train()
-    while state.flops < target:
-        task = next_task(shares, {t: c.executed_flops for t, c in state.spent.items()})
+    for batch in coming if accelerator.device.type == 'cpu' else ahead(coming):
         now = rate(state.flops)
-        room = shares[task]*target - state.spent.get(task, NOTHING).executed_flops if trim else math.inf
-        loss = train_step(state, task, sources[task], now, settings, shape, pad, accelerator, room)
+        loss = train_step(state, batch, now, settings, accelerator)
         state.seconds = time.perf_counter() - started
-        block.append((state.step, task, loss, now))
+        block.append((state.step, batch.task, loss, now))
         if len(block) == BLOCK: _read_block(state, block, observe, target)
-        if checkpoints and not block: checkpoints.offer(state)
+        if checkpoints and not block and accelerator.is_main_process: checkpoints.offer(state)
     _read_block(state, block, observe, target)
     state.seconds = time.perf_counter() - started
     return state
@@ -306,6 +370,8 @@ def start(
 ) -> State:
     "A state before its first step, on the device that Accelerate chooses."
     encoder.get_input_embeddings().requires_grad_(not settings.freeze_embeddings)
+    if settings.packing: encoder.set_attn_implementation('packed')
+    if settings.compile: encoder.compile(dynamic=True) # one graph for all lengths
     model = TransferModel(encoder, heads, settings.seed).to(Accelerator(mixed_precision=settings.precision).device)
     return State(model, build_optimizer(model, settings.weight_decay))
 
