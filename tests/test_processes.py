@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,12 @@ def test_a_process_that_is_killed_has_its_cell_done_again(runs, tmp_path):
     (tmp_path/'long.yaml').write_text(yaml.safe_dump(STUDY | dict(processes=2, target_flops=2e10)))
     run = subprocess.Popen([str(Path(sys.executable).parent/'xtl'), 'run', str(tmp_path/'long.yaml'), '--out', str(tmp_path/'out'), '--workers', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                            env=os.environ | {'OMP_NUM_THREADS': '1'})
-    def processes(): # of the cell: its kernel's children
-        kernels = [p for p in psutil.Process(run.pid).children(recursive=True) if 'ipykernel_launcher' in ' '.join(p.cmdline())]
-        return [child for k in kernels if k.parent() not in kernels for child in k.children() if 'ipykernel_launcher' in ' '.join(child.cmdline())]
+    def processes():
+        "Those that a kernel has forked."
+        with suppress(psutil.Error):
+            kernels = [p for p in psutil.Process(run.pid).children(recursive=True) if 'ipykernel_launcher' in ' '.join(p.cmdline())]
+            return [k for k in kernels if k.parent() in kernels]
+        return []
     deadline = time.time() + 300
     while len(found := processes()) < 2 and time.time() < deadline and run.poll() is None: time.sleep(0.1)
     assert len(found) == 2
