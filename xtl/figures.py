@@ -273,10 +273,10 @@ def fig_total(
     figure.set_size_inches(8, 4)
     colours = number_colours(found.boot.points.n_tasks)
     for i, ((k, control), part) in enumerate(rows.groupby(['n_tasks', 'control'])):
-        part = part.sort_values('total')
+        part, shift = part.sort_values('total'), 1 + 0.015 * list(colours).index(k)
         error = np.nan_to_num(np.abs(np.stack([part.score - part.low, part.high - part.score])))
         label = {'none': '0 (none)', 'target-only': '0 (target only)'}.get(control, str(k))
-        axis.errorbar(part.total, part.score, yerr=error, color='#4a5565' if control == 'none' else colours[k], marker=MARKERS[i % len(MARKERS)], capsize=2, linewidth=1.6, label=label)
+        axis.errorbar(part.total * shift, part.score, yerr=error, color='#4a5565' if control == 'none' else colours[k], marker='x' if control == 'none' else MARKERS[list(colours).index(k) % len(MARKERS)], capsize=2, linewidth=1.6, label=label)
     axis.set_xscale('log')
     low, high = np.log10(rows.total.min()), np.log10(rows.total.max())
     axis.set_xticks(ticks := np.unique(10.0**np.linspace(low, high, 4)), [flops_text(t) for t in ticks])
@@ -487,7 +487,7 @@ def fig_shares(
 def _best_layers(tops: pd.DataFrame) -> str:
     "The best layer, for all numbers of tasks together where they agree."
     if tops.layer.nunique() == 1: return f'layer {tops.layer.iloc[0]} is best for every number of tasks ({tops.score.min():.1f} to {tops.score.max():.1f})'
-    return 'best layer ' + ', '.join(f'{r.layer} with k = {r.n_tasks} ({r.score:.1f})' for r in tops.itertuples())
+    return 'best is ' + ', '.join(f'layer {r.layer} with k = {r.n_tasks} ({r.score:.1f})' for r in tops.itertuples())
 
 def fig_layers(
     found: Findings, # What the study found
@@ -521,9 +521,9 @@ def fig_losses(
     rows = found.outcome.curves
     rows = rows[(rows.phase == 'intermediate') & np.isfinite(rows.loss.astype(float))] if len(rows) else rows
     if not len(rows): return missing('Loss curves: no curve of the intermediate phase was recorded.')
-    number = found.outcome.results.drop_duplicates('cell').set_index('cell').n_tasks if len(found.outcome.results) else pd.Series(dtype=int)
+    number = found.outcome.results.drop_duplicates('cell').set_index('cell').n_tasks.combine_first(rows.groupby('cell').task.nunique())
     cells = pd.Series(rows.cell.unique())
-    shown = rows[rows.cell.isin(cells.sample(min(len(cells), 40), random_state=0))].assign(n_tasks=lambda r: r.cell.map(number).fillna(rows.groupby('cell').task.nunique()).astype(int))
+    shown = rows[rows.cell.isin(cells.sample(min(len(cells), 40), random_state=0))].assign(n_tasks=lambda r: r.cell.map(number).astype(int))
     tasks = sorted(shown.task.astype(str).unique())
     colours = number_colours(shown.n_tasks)
     columns = min(3, len(tasks))
