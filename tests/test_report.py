@@ -188,6 +188,13 @@ def test_browser_shows_every_figure_without_an_error(opened):
     assert len(shown) == 10 and all(all(s) for s in shown) and errors == []
     assert page.evaluate('document.documentElement.scrollWidth') <= width
 
+def test_nothing_is_cut_off_on_paper(browser, mini_page):
+    page = browser.new_page(viewport={'width': 720, 'height': 1000}) # A4 with its margins
+    page.emulate_media(media='print')
+    page.goto(mini_page.as_uri())
+    assert page.evaluate('document.documentElement.scrollWidth') <= 720
+    page.close()
+
 def test_browser_resolves_every_internal_link(opened, mini_page):
     page, *_ = opened
     links = page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href'))")

@@ -6,9 +6,9 @@
 __all__ = ['QUANTITIES', 'PUBLISHED', 'SUPPORTED', 'CONTRADICTED', 'UNTESTABLE', 'QUARTO_HINT', 'best_sentence',
            'answer_sentences', 'caveats', 'answer', 'Shown', 'csv_link', 'table_html', 'table_xtreme', 'table_gains',
            'table_languages', 'table_groups', 'table_contributions', 'table_trade', 'table_mixed', 'table_pareto',
-           'table_collapsed', 'set_gain', 'table_published', 'Verdict', 'claims', 'table_claims', 'text_design',
-           'table_ledger', 'table_spent', 'table_versions', 'table_data', 'table_cells', 'template_folder',
-           'page_style', 'fill', 'single_page', 'render', 'render_site']
+           'table_collapsed', 'set_gain', 'other_encoder', 'table_published', 'Verdict', 'claims', 'table_claims',
+           'text_design', 'table_ledger', 'table_spent', 'table_versions', 'table_data', 'table_cells',
+           'template_folder', 'page_style', 'fill', 'single_page', 'render', 'render_site']
 
 # %% ../nbs/92_report.ipynb #366f7bdd
 import base64, html, math, re, shutil, subprocess, sys
@@ -344,11 +344,17 @@ def set_gain(
     rows = rows[rows.group == group]
     return rows.iloc[0] if len(rows) else None
 
+def other_encoder(
+    found: Findings, # What the study found
+) -> str:            # Half a sentence; empty for XLM-R Large
+    "Why figures for XLM-R Large say nothing about a study."
+    return {'xlm-r-large': '', 'unknown': 'the encoder of this study is not known'}.get(encoder_kind(found.outcome), 'this study used another encoder')
+
 def table_published(
     found: Findings, # What the study found
 ) -> HTML:
     "Published gains of the paper beside the study's own, where the encoder is XLM-R Large."
-    if encoder_kind(found.outcome) != 'xlm-r-large': return missing('Published figures are for XLM-R Large; this study used another encoder, so they are not set beside its own.')
+    if other := other_encoder(found): return missing(f'Published figures are for XLM-R Large; {other}, so they are not set beside its own.')
     rows = []
     for name, value in PUBLISHED.items():
         row = set_gain(found, tuple(INTERMEDIATE) if name == 'all' else (name,))
@@ -371,10 +377,10 @@ def _row_text(row) -> str:
 
 def _published_verdict(found: Findings, rows: list, values: list[float]) -> tuple[str, str]:
     "Verdict on published gains, given the study's own."
-    if encoder_kind(found.outcome) != 'xlm-r-large': return UNTESTABLE, 'The figure is for XLM-R Large; this study used another encoder.'
+    if other := other_encoder(found): return UNTESTABLE, f'The figure is for XLM-R Large; {other}.'
     if any(r is None for r in rows): return UNTESTABLE, 'This design has no cells for it.'
     if not all(np.isfinite(r.low) for r in rows): return UNTESTABLE, 'There are too few runs for an interval.'
-    if any(r.high < v or r.low > v or r.high < 0 for r, v in zip(rows, values)): return CONTRADICTED, 'The interval does not hold the published figure.'
+    if any(r.high < v or r.low > v or r.high < 0 for r, v in zip(rows, values)): return CONTRADICTED, 'The interval does not hold the published figure.' if len(rows) == 1 else 'Not every interval holds its published figure.'
     if all(r.low > 0 for r in rows): return SUPPORTED, 'The intervals hold the published figures and lie above zero.'
     return UNTESTABLE, 'The interval holds the published figure and zero: too wide to tell.'
 
@@ -476,7 +482,7 @@ def _claims_of_design(found: Findings) -> list[Verdict]:
     reach = benchmark if benchmark[0] == UNTESTABLE or languages >= 40 else (UNTESTABLE, f'{languages} of 40 languages were scored.')
     return [
         Verdict('English intermediate training beats continuing multilingual MLM during it, and machine-translated intermediate data.', UNTESTABLE, 'not run', 'The design has neither of the two to compare with.'),
-        Verdict('XLM-R Large is a strong starting point for zero-shot transfer.', UNTESTABLE, _start_text(found), 'It compares encoders, and a study has one.' if encoder_kind(outcome) == 'xlm-r-large' else 'This study used another encoder.'),
+        Verdict('XLM-R Large is a strong starting point for zero-shot transfer.', UNTESTABLE, _start_text(found), f'It is about XLM-R Large; {other}.' if (other := other_encoder(found)) else 'It compares encoders, and a study has one.'),
         Verdict('XTREME measures zero-shot transfer over diverse targets in up to 40 languages.', reach[0], scope, reach[1]),
         Verdict('The nine tasks include question answering, tagging, sentence completion, paraphrase and NLI.', UNTESTABLE if lacking else SUPPORTED, f'{len(tasks)} tasks: {"; ".join(kinds) or "none"}', f'Not among this study’s tasks: {", ".join(lacking)}.' if lacking else 'All five kinds were trained on.'),
         Verdict('Training has three phases: public MLM, intermediate tasks, target.', SUPPORTED if len(phases) == 2 else UNTESTABLE, f'phases in the ledger: {", ".join(phases) or "none"}', 'After the encoder’s own pretraining, both further phases were run and counted.' if len(phases) == 2 else 'The ledger does not hold both further phases.'),
