@@ -69,9 +69,9 @@ def _second_sentence(found: Findings) -> str:
     gap = f'the gain of low-resource languages over {against_text(over)}, minus that of high-resource languages, is {interval_text(row.gain, row.low, row.high, True)} points'
     return text + f'; with {tasks_text(int(row.n_tasks))}, {seen}: {gap}.'
 
-def _slope_text(found: Findings, group: str, quantity: str, digits: int = 1) -> str:
+def _slope_text(found: Findings, group: str, quantity: str) -> str:
     rows = found.trade[(found.trade.group == group) & (found.trade.quantity == quantity)] if len(found.trade) else []
-    return interval_text(*rows.iloc[0][['value', 'low', 'high']], True, digits) if len(rows) else ''
+    return interval_text(*rows.iloc[0][['value', 'low', 'high']], True, 2) if len(rows) else ''
 
 def _third_sentence(found: Findings) -> str:
     group = 'low' if 'low' in set(found.best.group) else 'all'
@@ -83,9 +83,9 @@ def _third_sentence(found: Findings) -> str:
     claimed = int(rows.claimed.sum())
     sure = f' (a clear best at {claimed} of {len(rows)} budgets)' if claimed else ' (at no budget clearly)'
     if (rows.candidates < 2).all(): path, sure = f'there is one number of tasks at each budget, so no best one can be named for {names}', ''
-    slopes = _slope_text(found, group, 'per doubling'), _slope_text(found, group, 'per task', 2)
+    slopes = _slope_text(found, group, 'per doubling'), _slope_text(found, group, 'per task')
     brings = f'; a doubling of compute brings {slopes[0]} points and one more task at equal compute {slopes[1]} points' if slopes[0] else '; what a doubling of compute and one more task bring cannot be told from this grid'
-    change = _slope_text(found, group, 'per task and doubling', 2)
+    change = _slope_text(found, group, 'per task and doubling')
     return f'As compute grows {ends}, {path}{sure}{brings}' + (f', which changes by {change} points with each doubling.' if change else '.')
 
 def answer_sentences(
