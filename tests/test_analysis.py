@@ -112,6 +112,17 @@ def test_collapsed_runs_are_found_counted_and_can_be_left_out():
     assert truly and set(collapsed_runs(score_panel(results, 'qaa')).cell) == truly
     assert set(without_collapsed(results, 'qaa').left_out.cell) == truly
 
+def test_a_score_at_the_limit_but_for_rounding_has_not_collapsed():
+    results = simulate_study(seed=8)
+    source = (results.target == 'pawsx') & (results.language == 'qaa')
+    results.loc[source, 'score'] = 65. # the limit is 57.5
+    at = results.index[source][0]
+    fallen = []
+    for score in (57.5 - 1e-14, 57.4):
+        results.loc[at, 'score'] = score
+        fallen.append(list(collapsed_runs(score_panel(results, 'qaa')).cell))
+    assert fallen == [[], [results.cell[at]]]
+
 def test_a_target_that_was_never_learned_has_not_collapsed():
     results = simulate_study(seed=8)
     results.loc[results.target == 'xnli', 'score'] = 33. + np.random.default_rng(0).normal(0, 1, (results.target == 'xnli').sum())

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from xtl.core import UserError
 from xtl.figures import encoder_kind, find
-from xtl.report import answer_sentences, caveats, claims, render, table_published, template_folder
+from xtl.report import answer_sentences, caveats, claims, render, table_pareto, table_published, table_xtreme, template_folder
 from xtl.simulation import Design, Noise, simulate_study
 
 CHROMIUM = next((p for p in ('/usr/bin/chromium', shutil.which('chromium-browser'), shutil.which('google-chrome')) if p and Path(p).exists()), None)
@@ -98,6 +98,36 @@ def test_partly_failed_study_names_the_failed_cell_and_its_error(tmp_path):
     assert '1 of 51 cells failed' in text and 'loss became NaN at step 7' in text and '1 cell lacks some scores' in text
     assert 'href="../cells/b-failed/cell.ipynb"' in page
 
+TABLES = ['results', 'ledger', 'curves', 'plan', 'segments', 'layers']
+
+@pytest.mark.parametrize('name', TABLES)
+@pytest.mark.parametrize('change', ['lost', 'empty', 'short'])
+def test_a_table_that_is_lost_empty_or_short_is_no_reason_to_fail(tmp_path, name, change):
+    path = write_outcome(tmp_path/'out', simulate_study(MINI, seed=1))/f'{name}.parquet'
+    rows = pd.read_parquet(path)
+    if change == 'lost': path.unlink()
+    else: (rows.iloc[:0] if change == 'empty' else rows[rows.cell != rows.cell.iloc[len(rows) // 2]]).to_parquet(path)
+    assert 'nan' not in visible_text(parts(tmp_path/'out')).lower()
+
+def test_a_study_whose_cells_all_failed_says_so(tmp_path):
+    out = write_outcome(tmp_path/'out', simulate_study(MINI))
+    for name in TABLES: pd.DataFrame().to_parquet(out/f'{name}.parquet') # as `collect` leaves them
+    for path in out.glob('cells/*/status.json'): path.write_text(json.dumps({'state': 'failed', 'error': 'no memory'}))
+    text = visible_text(parts(out))
+    assert 'No cell of this study has scores yet' in text and '50 of 50 cells failed' in text and 'no memory' in text
+
+def test_planned_cells_that_were_not_begun_are_counted(tmp_path):
+    results = simulate_study(MINI)
+    out = write_outcome(tmp_path/'out', results)
+    for cell in results.cell.unique()[-2:]: shutil.rmtree(out/'cells'/cell)
+    text = visible_text(parts(out))
+    assert '2 of 50 cells had not finished when this was written' in text and '48 done, 2 waiting' in text
+
+def test_source_language_alone_is_no_transfer(tmp_path):
+    results = simulate_study(MINI)
+    text = visible_text(parts(write_outcome(tmp_path/'out', results[results.language == 'qaa'])))
+    assert 'Only the source language was scored' in text and 'nan' not in text.lower()
+
 def test_markup_in_names_is_shown_as_text(tmp_path):
     results = simulate_study(MINI)
     results['tasks'] = results.tasks.str.replace('mnli', EVIL)
@@ -158,6 +188,13 @@ def test_browser_shows_every_figure_without_an_error(opened):
     assert len(shown) == 10 and all(all(s) for s in shown) and errors == []
     assert page.evaluate('document.documentElement.scrollWidth') <= width
 
+def test_nothing_is_cut_off_on_paper(browser, mini_page):
+    page = browser.new_page(viewport={'width': 720, 'height': 1000}) # A4 with its margins
+    page.emulate_media(media='print')
+    page.goto(mini_page.as_uri())
+    assert page.evaluate('document.documentElement.scrollWidth') <= 720
+    page.close()
+
 def test_browser_resolves_every_internal_link(opened, mini_page):
     page, *_ = opened
     links = page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href'))")
@@ -184,11 +221,39 @@ def test_a_clear_best_is_claimed_with_its_interval():
     found = simulated_findings(Design(subsets=6), effect='tier', size=12.)
     first, second, third = answer_sentences(found)
     assert '9 intermediate tasks are best for low-resource languages' in first and '95% interval' in first
-    assert 'low-resource languages gain more' in second and 'stays at 9' in third
+    assert 'low-resource languages fare better' in second and 'over the same compute spent on the targets alone' in second and 'stays at 9' in third
 
 def test_no_difference_is_said_to_be_undetectable():
     first, second, _ = answer_sentences(simulated_findings(MINI, effect='none', seed=2))
     assert 'no difference between the numbers of tasks is detectable for low-resource' in first and 'no difference between the tiers is detectable' in second
+
+def test_a_lead_that_correction_makes_unclear_says_so():
+    sentences = [answer_sentences(f)[0] for f in (simulated_findings(MINI, effect='tier', seed=1), simulated_findings(MINI, effect='none', seed=2))]
+    assert ['after correction' in s for s in sentences] == [True, False]
+
+def test_targets_alone_leave_open_what_tasks_bring():
+    first, second, third = answer_sentences(simulated_findings(MINI, only=lambda r: r.control == 'target-only'))
+    assert 'no intermediate task was trained on' in first and 'was not run' not in first
+    assert 'cannot be compared' in second and 'no best one can be named' in third
+
+def test_numbers_that_lack_a_budget_are_told():
+    all_run, lacking = (simulated_findings(MINI, only=only) for only in (lambda r: r.score > -1e9, lambda r: ~((r.n_tasks == 9) & (r.budget_flops == 4e12))))
+    assert ['Not every number of tasks' in ' '.join(caveats(f)) for f in (all_run, lacking)] == [False, True]
+
+def test_average_of_xtreme_counts_the_source_language():
+    found = simulated_findings(MINI, seed=3)
+    level = found.levels[found.levels.control == 'none'].set_index('kind').score
+    results = found.outcome.results[(found.outcome.results.control == 'none') & found.outcome.results.metric.isin(['accuracy', 'f1', 'exact_match'])]
+    by_hand = results.groupby(['cell', 'target', 'language']).score.mean().groupby(['cell', 'target']).mean().groupby('cell').mean().mean()
+    assert level['xtreme'] == pytest.approx(by_hand) and level['xtreme'] > level['all']
+    assert 'XTREME average' in table_xtreme(found).data and f"{by_hand:.1f} ±" in table_xtreme(found).data
+
+def test_points_of_the_front_have_intervals():
+    assert table_pareto(simulated_findings(MINI, effect='linear')).data.count(' ± ') >= 4
+
+def test_forty_languages_are_needed_to_speak_of_forty():
+    found = simulated_findings(Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi')), source='en')
+    assert claims(found)[7].verdict == 'not testable' and '6 of 40 languages' in claims(found)[7].why and claims(found)[12].verdict == 'supported'
 
 def test_real_languages_in_a_small_encoder_are_not_called_mini_but_small():
     design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'))
@@ -211,9 +276,10 @@ def test_a_mini_study_decides_nothing_about_real_languages():
     verdicts = claims(simulated_findings(Design(subsets=6), effect='linear', size=12.))
     assert verdicts[11].verdict == 'not testable' and 'within it the claim is supported' in verdicts[11].why
 
-def simulated_findings(design, source='qaa', encoder='simulated', **more):
+def simulated_findings(design, source='qaa', encoder='simulated', only=None, **more):
     with TemporaryDirectory() as folder:
-        simulate_study(design, **more).assign(encoder=encoder).to_parquet(Path(folder)/'results.parquet')
+        results = simulate_study(design, **more).assign(encoder=encoder)
+        (results if only is None else results[only(results)]).to_parquet(Path(folder)/'results.parquet')
         (Path(folder)/'study.yaml').write_text(f'source_language: {source}\n')
         return find(folder)
 

@@ -54,17 +54,17 @@ class Outcome:
 # %% ../nbs/90_analysis.ipynb #c2833a8b
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     "A Parquet table, or an empty one with these columns. Raises `UserError` when a column is missing."
-    if not path.exists(): return pd.DataFrame(columns=columns)
-    frame = pd.read_parquet(path)
+    frame = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    if not len(frame): return pd.DataFrame(columns=columns)
     missing = [c for c in columns if c not in frame]
     if missing: raise UserError(f"{path} has no column '{missing[0]}'; it is not a results table of this version")
     return frame
 
-def _cell_states(folder: Path) -> pd.DataFrame:
-    "A row a cell folder: its state, the error it ended with and its notebook, relative to the run's folder."
+def _cell_states(folder: Path, planned: pd.Series) -> pd.DataFrame:
+    "A row a cell, planned or begun: its state, the error it ended with and its notebook, relative to the run's folder."
     rows = []
-    for path in sorted((folder/'cells').glob('*/')):
-        try: status = read_json(path/'status.json')
+    for path in sorted({*(folder/'cells').glob('*/'), *(folder/'cells'/name for name in planned)}):
+        try: status = read_json(path/'status.json') if path.exists() else {'state': 'waiting'}
         except (OSError, UserError): status = {}
         notebook = path/'cell.ipynb'
         rows.append({'cell': path.name, 'state': str(status.get('state', 'unknown')), 'error': str(status.get('error') or ''),
@@ -81,13 +81,14 @@ def read_outcome(
     study, versions, data = folder/'study.yaml', folder/'versions.json', folder/'data.json'
     settings = yaml.safe_load(study.read_text()) if study.exists() else {}
     rows = pd.DataFrame(read_json(data) if data.exists() else [])
+    plan = _table(folder/'plan.parquet', PLAN_COLUMNS)
     return Outcome(
         folder=folder, settings=settings or {}, versions=read_json(versions) if versions.exists() else {},
         data=rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows]))),
         results=_table(folder/'results.parquet', RESULT_COLUMNS), ledger=_table(folder/'ledger.parquet', LEDGER_COLUMNS),
         curves=_table(folder/'curves.parquet', CURVE_COLUMNS), layers=_table(folder/'layers.parquet', LAYER_COLUMNS),
-        segments=_table(folder/'segments.parquet', SEGMENT_COLUMNS), plan=_table(folder/'plan.parquet', PLAN_COLUMNS),
-        cells=_cell_states(folder))
+        segments=_table(folder/'segments.parquet', SEGMENT_COLUMNS), plan=plan,
+        cells=_cell_states(folder, plan.cell))
 
 # %% ../nbs/90_analysis.ipynb #802fb9cf
 HEADLINE_METRICS = ('accuracy', 'f1', 'exact_match')
@@ -164,6 +165,7 @@ def _members(panel: Panel) -> list[tuple[str, str, np.ndarray]]:
     for kind in 'family', 'script', 'joshi':
         values = pairs.language.map(lambda code: getattr(LANGUAGES.get(code), kind, None)).map(lambda v: '' if pd.isna(v) else str(v))
         groups += [g for g in of(values, kind, transfer) if g[1]]
+    groups.append(('xtreme', 'xtreme', np.ones(len(pairs), bool)))
     return [g for g in groups if g[2].any()]
 
 def _weights(panel: Panel, mask: np.ndarray) -> np.ndarray:
@@ -505,7 +507,7 @@ def trade_off(
     weights, rows = _slopes(boot.points), []
     columns = [i for i, (k, g) in enumerate(zip(boot.groups.kind, boot.groups.group)) if k in ('all', 'tier') or g == GAP]
     if weights is not None:
-        result = contrast(boot, weights, np.array(columns))
+        result = contrast(boot, weights, np.array(columns, int))
         for j, name in enumerate(boot.groups.group.iloc[columns]):
             for q, quantity in enumerate(SLOPES):
                 rows.append((name, quantity, result.estimate[q, j], result.low[q, j], result.high[q, j], result.p[q, j]))
@@ -592,7 +594,7 @@ def collapsed_runs(
         target, scores = panel.pairs.target[j], panel.scores[:, j]
         if not len(scores) or np.median(scores) - CHANCE.get(target, 0.) < 5: continue
         limit = (np.median(scores) + CHANCE.get(target, 0.)) / 2
-        rows += [(panel.cells.cell[i], target, scores[i], limit) for i in np.flatnonzero(scores < limit)]
+        rows += [(panel.cells.cell[i], target, scores[i], limit) for i in np.flatnonzero(scores < limit - 1e-9)] # a score at the limit, but for rounding, is not below it
     return pd.DataFrame(rows, columns=['cell', 'target', 'score', 'limit'])
 
 def without_collapsed(

@@ -214,10 +214,11 @@ def _compute_axis(axis, budgets) -> None:
 # %% ../nbs/91_figures.ipynb #c0b5dc8f
 def _draw_scores(axis, rows: pd.DataFrame, colours: dict) -> None:
     "Lines of score against compute, one a number of tasks, with intervals; the untouched encoder is a dashed line."
-    for i, (k, part) in enumerate(rows[rows.control != 'none'].groupby('n_tasks')):
-        part, shift = part.sort_values('budget_flops'), 1 + 0.03 * (i - 1.5)
+    trained = rows[rows.control != 'none']
+    for i, (k, part) in enumerate(trained.groupby('n_tasks')):
+        part, shift = part.sort_values('budget_flops'), 1 + 0.03 * (i - (trained.n_tasks.nunique() - 1) / 2)
         error = np.nan_to_num(np.abs(np.stack([part.score - part.low, part.high - part.score])))
-        axis.errorbar(part.budget_flops * shift, part.score, yerr=error, color=colours[k], marker=MARKERS[i % len(MARKERS)], markersize=6, capsize=2, linewidth=1.8,
+        axis.errorbar(part.budget_flops * shift, part.score, yerr=error, color=colours[k], marker=MARKERS[list(colours).index(k) % len(MARKERS)], markersize=6, capsize=2, linewidth=1.8,
                       label=f'{k}' if k else '0 (target only)')
     untouched = rows[rows.control == 'none']
     if len(untouched): axis.axhline(untouched.score.iloc[0], color='#4a5565', linestyle='--', linewidth=1.2, label='no training before the target')
@@ -272,11 +273,11 @@ def fig_total(
     figure, (axis,) = _facets(1)
     figure.set_size_inches(8, 4)
     colours = number_colours(found.boot.points.n_tasks)
-    for i, ((k, control), part) in enumerate(rows.groupby(['n_tasks', 'control'])):
-        part = part.sort_values('total')
+    for (k, control), part in rows.groupby(['n_tasks', 'control']):
+        part, shift = part.sort_values('total'), 1 + 0.015 * (list(colours).index(k) - (len(colours) - 1) / 2)
         error = np.nan_to_num(np.abs(np.stack([part.score - part.low, part.high - part.score])))
         label = {'none': '0 (none)', 'target-only': '0 (target only)'}.get(control, str(k))
-        axis.errorbar(part.total, part.score, yerr=error, color='#4a5565' if control == 'none' else colours[k], marker=MARKERS[i % len(MARKERS)], capsize=2, linewidth=1.6, label=label)
+        axis.errorbar(part.total * shift, part.score, yerr=error, color='#4a5565' if control == 'none' else colours[k], marker='x' if control == 'none' else MARKERS[list(colours).index(k) % len(MARKERS)], capsize=2, linewidth=1.6, label=label)
     axis.set_xscale('log')
     low, high = np.log10(rows.total.min()), np.log10(rows.total.max())
     axis.set_xticks(ticks := np.unique(10.0**np.linspace(low, high, 4)), [flops_text(t) for t in ticks])
@@ -284,7 +285,8 @@ def fig_total(
     axis.set(xlabel='executed compute, phases 2 and 3', ylabel='zero-shot score (points)')
     _legend_below(figure, axis, 'intermediate tasks')
     share = (rows.phase_2 / rows.total).max()
-    seen = f'from {flops_text(rows.total.min())} to {flops_text(rows.total.max())} for a target, of which phase 2 takes up to {share:.0%}'
+    ends = dict.fromkeys(map(flops_text, (rows.total.min(), rows.total.max())))
+    seen = f'{"from " if len(ends) > 1 else ""}{" to ".join(ends)} for a target, of which phase 2 takes up to {share:.0%}'
     return figure_html('fig-total', 'Zero-shot score against all executed compute', f'Mean over all targets and languages without the source language; {seen}. Bars are 95% intervals over runs.',
                        f'Line chart of zero-shot score against executed compute by number of tasks, {seen}.', figure)
 
@@ -487,7 +489,7 @@ def fig_shares(
 def _best_layers(tops: pd.DataFrame) -> str:
     "The best layer, for all numbers of tasks together where they agree."
     if tops.layer.nunique() == 1: return f'layer {tops.layer.iloc[0]} is best for every number of tasks ({tops.score.min():.1f} to {tops.score.max():.1f})'
-    return 'best layer ' + ', '.join(f'{r.layer} with k = {r.n_tasks} ({r.score:.1f})' for r in tops.itertuples())
+    return 'best is ' + ', '.join(f'layer {r.layer} with k = {r.n_tasks} ({r.score:.1f})' for r in tops.itertuples())
 
 def fig_layers(
     found: Findings, # What the study found
@@ -521,11 +523,11 @@ def fig_losses(
     rows = found.outcome.curves
     rows = rows[(rows.phase == 'intermediate') & np.isfinite(rows.loss.astype(float))] if len(rows) else rows
     if not len(rows): return missing('Loss curves: no curve of the intermediate phase was recorded.')
-    number = found.outcome.results.drop_duplicates('cell').set_index('cell').n_tasks if len(found.outcome.results) else pd.Series(dtype=int)
+    number = found.outcome.results.drop_duplicates('cell').set_index('cell').n_tasks.combine_first(rows.groupby('cell').task.nunique())
     cells = pd.Series(rows.cell.unique())
-    shown = rows[rows.cell.isin(cells.sample(min(len(cells), 40), random_state=0))].assign(n_tasks=lambda r: r.cell.map(number).fillna(rows.groupby('cell').task.nunique()).astype(int))
+    shown = rows[rows.cell.isin(cells.sample(min(len(cells), 40), random_state=0))].assign(n_tasks=lambda r: r.cell.map(number).astype(int))
     tasks = sorted(shown.task.astype(str).unique())
-    colours = number_colours(shown.n_tasks)
+    colours = number_colours([*shown.n_tasks, *(found.boot.points.n_tasks if found.boot else [])])
     columns = min(3, len(tasks))
     set_style()
     figure, axes = plt.subplots(math.ceil(len(tasks) / columns), columns, figsize=(3.6 * columns, 2.5 * math.ceil(len(tasks) / columns)), squeeze=False, constrained_layout=True)
@@ -544,7 +546,7 @@ def fig_losses(
         lowest = i + columns >= len(tasks)
         axis.set_xticks(ticks, [flops_text(t) for t in ticks] if lowest else [], fontsize=10)
         if lowest: axis.set_xlabel('compute spent')
-    handles = [plt.Line2D([], [], color=c, label=str(k)) for k, c in colours.items()]
+    handles = [plt.Line2D([], [], color=colours[k], label=str(k)) for k in sorted(shown.n_tasks.unique())]
     figure.legend(handles=handles, title='intermediate tasks', loc='outside lower center', ncols=10)
     ordered = shown.sort_values('flops').groupby(['cell', 'task']).loss
     first, last = ordered.apply(lambda l: l.iloc[:max(len(l) // 10, 1)].mean()), ordered.apply(lambda l: l.iloc[-max(len(l) // 10, 1):].mean())
