@@ -18,58 +18,66 @@ from test_cli import TINY
 STUDY = TINY | dict(name='several', targets=['xnli', 'panx', 'tatoeba'], budgets=[4e9], n_tasks=[2], controls=[], score_intermediate=True)
 
 
+def start(folder, n, **changes):
+    "A run with so many processes a cell."
+    (folder/f'{n}.yaml').write_text(yaml.safe_dump(STUDY | dict(processes=n) | changes))
+    return subprocess.Popen([str(Path(sys.executable).parent/'xtl'), 'run', str(folder/f'{n}.yaml'), '--out', str(folder/str(n)), '--workers', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {'OMP_NUM_THREADS': '1'})
+
+
+def forked(run):
+    "The processes that a kernel of a run has forked."
+    with suppress(psutil.Error):
+        kernels = [p for p in psutil.Process(run.pid).children(recursive=True) if 'ipykernel_launcher' in ' '.join(p.cmdline())]
+        return [k for k in kernels if k.parent() in kernels]
+    return []
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-    "The same study with one process a cell and with two."
+    "The same study with one process a cell and with two, one of which is killed."
     folder = tmp_path_factory.mktemp('processes')
-    for n in (1, 2):
-        (folder/f'{n}.yaml').write_text(yaml.safe_dump(STUDY | dict(processes=n)))
-        done = subprocess.run([str(Path(sys.executable).parent/'xtl'), 'run', str(folder/f'{n}.yaml'), '--out', str(folder/str(n)), '--workers', '1'], capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-    return folder
+    alone = start(folder, 1)
+    out, err = alone.communicate(timeout=600)
+    assert alone.returncode == 0, err
+    both, deadline = start(folder, 2), time.time() + 300
+    while len(found := forked(both)) < 2 and time.time() < deadline and both.poll() is None: time.sleep(0.05)
+    assert len(found) == 2
+    found[1].send_signal(signal.SIGKILL)
+    out, err = both.communicate(timeout=600)
+    assert both.returncode == 0 and 'k2-s0-b4e09-r0: done' in out, err
+    return folder, found
 
 
-def table(runs, n, name): return pd.read_parquet(runs/str(n)/f'{name}.parquet')
+def tables(runs, name): return (pd.read_parquet(runs[0]/str(n)/f'{name}.parquet') for n in (1, 2))
 
 
 def test_two_processes_learn_what_one_does(runs):
-    both = table(runs, 1, 'curves').merge(table(runs, 2, 'curves'), on=['phase', 'task', 'step'], suffixes=('', '_two'))
+    one, two = tables(runs, 'curves')
+    both = one.merge(two, on=['phase', 'task', 'step'], suffixes=('', '_two'))
     assert set(both.task) >= {'mnli', 'csqa', 'xnli', 'panx'} # near its end a run's tasks may come in another order: halves of a batch have less padding
     np.testing.assert_allclose(both.loss_two, both.loss, rtol=0.02)
-    one, two = (table(runs, n, 'results') for n in (1, 2))
+    one, two = tables(runs, 'results')
     keys = ['cell', 'target', 'language', 'metric']
     assert one[keys].equals(two[keys]) and (one.score - two.score).abs().mean() < 3
     assert ((two.flops_intermediate >= two.budget_flops) & (two.flops_intermediate < 1.03*two.budget_flops)).all() # an item beyond at most
-    assert table(runs, 1, 'intermediate')[['task', 'metric']].equals(table(runs, 2, 'intermediate')[['task', 'metric']])
     assert set(two.processes) == {2}
+    one, two = tables(runs, 'intermediate')
+    assert one[['task', 'metric']].equals(two[['task', 'metric']])
 
 
 def test_every_batch_is_counted_once(runs):
-    one, two = (table(runs, n, 'ledger').set_index(['phase', 'task']) for n in (1, 2))
+    one, two = (t.set_index(['phase', 'task']) for t in tables(runs, 'ledger'))
     for column in ('useful_flops', 'sequences', 'tokens'): assert (two[column]/one[column]).between(0.94, 1.06).all(), column # to an item, of which these few batches hold some thirty
+    assert set(two.device) == {'2 x ' + one.device.iloc[0]}
 
 
-def test_a_loss_that_is_no_number_is_named_with_its_step(xtl, tmp_path):
-    (tmp_path/'broken.yaml').write_text(yaml.safe_dump(STUDY | dict(processes=2, targets=['tatoeba'], learning_rate=1e30, recipes={'all': {'max_length': 96, 'batch_size': 16, 'max_grad_norm': 0.0}})))
-    code, _, err = xtl('run', tmp_path/'broken.yaml', '--out', tmp_path/'out', '--workers', '1')
-    assert code == 1 and 'the loss became' in err and 'step' in err and len(err.strip().splitlines()) == 1, err
+def test_a_process_that_was_killed_leaves_nothing_behind(runs):
+    assert not [p for p in runs[1] if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not list(runs[0].rglob('*.part')) and not list(runs[0].glob('*/running/*'))
 
 
-def test_a_process_that_is_killed_has_its_cell_done_again(runs, tmp_path):
-    (tmp_path/'long.yaml').write_text(yaml.safe_dump(STUDY | dict(processes=2, target_flops=2e10)))
-    run = subprocess.Popen([str(Path(sys.executable).parent/'xtl'), 'run', str(tmp_path/'long.yaml'), '--out', str(tmp_path/'out'), '--workers', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                           env=os.environ | {'OMP_NUM_THREADS': '1'})
-    def processes():
-        "Those that a kernel has forked."
-        with suppress(psutil.Error):
-            kernels = [p for p in psutil.Process(run.pid).children(recursive=True) if 'ipykernel_launcher' in ' '.join(p.cmdline())]
-            return [k for k in kernels if k.parent() in kernels]
-        return []
-    deadline = time.time() + 300
-    while len(found := processes()) < 2 and time.time() < deadline and run.poll() is None: time.sleep(0.1)
-    assert len(found) == 2
-    found[1].send_signal(signal.SIGKILL)
-    out, err = run.communicate(timeout=600)
-    assert run.returncode == 0 and 'done' in out, err
-    assert not [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert not list((tmp_path/'out').rglob('*.part'))
+def test_a_loss_that_is_no_number_is_named_with_its_step(tmp_path):
+    broken = start(tmp_path, 2, targets=['tatoeba'], intermediate=['mnli'], n_tasks=[1], learning_rate=1e30, recipes={'all': {'max_length': 96, 'batch_size': 16, 'max_grad_norm': 0.0}})
+    _, err = broken.communicate(timeout=600)
+    assert broken.returncode == 1 and 'the loss became' in err and 'step' in err and len(err.strip().splitlines()) == 1, err

@@ -11,6 +11,7 @@ __all__ = ['TRAIN', 'FORWARD', 'NOTHING', 'PEAKS', 'TYPICAL_SHARE', 'Shape', 'sh
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -141,8 +142,9 @@ class Device:
     name: str   # As torch names it
     peak: float # Operations a second: listed (dense, 16 bits), or measured where the device is not listed
 
+@cache
 def this_device() -> Device:
-    "The device that Accelerate chooses here."
+    "The device that Accelerate chooses here, looked at once."
     from accelerate import Accelerator
     kind = Accelerator().device.type
     name = torch.cuda.get_device_name() if kind == 'cuda' else kind

@@ -269,8 +269,11 @@ def run_record(
     state: State,             # At the end of a run
     shares: dict[str, float], # Wanted ones
 ) -> dict:
-    "What is kept of a run besides weights: costs, wanted shares, curve, seconds, device."
-    return dict(spent={t: asdict(c) for t, c in state.spent.items()}, shares=shares, curve=state.curve, seconds=state.seconds, steps=state.step, device=asdict(this_device()))
+    "What is kept of a run besides weights: costs, wanted shares, curve, seconds, and the device, or all of them together."
+    from accelerate import PartialState
+    device, several = this_device(), PartialState().num_processes
+    if several > 1: device = replace(device, name=f'{several} x {device.name}', peak=several*device.peak)
+    return dict(spent={t: asdict(c) for t, c in state.spent.items()}, shares=shares, curve=state.curve, seconds=state.seconds, steps=state.step, device=asdict(device))
 
 # %% ../nbs/75_transfer.ipynb #bcdf6a74
 def intermediate_scores(
