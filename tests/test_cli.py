@@ -173,7 +173,9 @@ def test_a_run_keeps_executed_notebooks_predictions_and_settings(finished):
     out = finished[0]/'out'
     for cell in pd.read_parquet(out/'results.parquet').cell.unique():
         notebook = json.loads((out/'cells'/cell/'cell.ipynb').read_text())
-        assert not [o for c in notebook['cells'] for o in c.get('outputs', []) if o['output_type'] == 'error']
+        outputs = [o for c in notebook['cells'] for o in c.get('outputs', [])]
+        assert not [o for o in outputs if o['output_type'] == 'error' or o.get('name') == 'stderr']
+        assert sum('image/png' in o.get('data', {}) for o in outputs) == 2 # losses, and retrieval by layer
         assert (out/'cells'/cell/'predictions'/'xnli'/'test-qab.tsv').exists() and (out/'cells'/cell/'predictions'/'xquad'/'test-qab.json').exists()
     assert yaml.safe_load((out/'study.yaml').read_text())['budgets'] == [4e9, 8e9]
     assert 'torch' in json.loads((out/'versions.json').read_text()) and all(r['fingerprint'] for r in json.loads((out/'data.json').read_text()))

@@ -250,9 +250,9 @@ def stop_process(
     psutil.wait_procs(family, timeout=10)
 
 def _environment(job: Job, threads: int, gpus: str | None) -> dict[str, str]:
-    "Of a cell's process: its threads, its GPUs where there are some, its place for temporary files, no window for figures, no telemetry."
+    "Of a cell's process: its threads, its GPUs where there are some, its place for temporary files, figures in the notebook, no telemetry, no word of widgets that are not there."
     shared = {n: str(threads) for n in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')} | ({} if gpus is None else {'CUDA_VISIBLE_DEVICES': gpus})
-    return os.environ | shared | dict(TMPDIR=str(job.scratch), TOKENIZERS_PARALLELISM='false', MPLBACKEND='agg', HF_HUB_DISABLE_TELEMETRY='1')
+    return os.environ | shared | dict(TMPDIR=str(job.scratch), TOKENIZERS_PARALLELISM='false', MPLBACKEND='module://matplotlib_inline.backend_inline', HF_HUB_DISABLE_TELEMETRY='1', PYTHONWARNINGS='ignore:IProgress not found')
 
 def _wait(process: subprocess.Popen, job: Job, limits: Limits, wanted: Callable[[], bool]) -> tuple[str, str] | None:
     "Waits for the end of a process; state and error when it has to be ended."
