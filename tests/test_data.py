@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from xtl.core import UserError
-from xtl.data import DataSettings, Encoded, MissingData, Preparation, languages_of, pretraining_texts
+from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts
 from xtl.encoder import load_tokenizer
 from xtl.languages import LANGUAGES
 from xtl.mini import write_world
@@ -150,6 +150,20 @@ def test_over_long_text_is_windowed_split_or_cut_and_counted(world, tmp_path):
     encoded = Encoded.load(prep.split(TARGETS['panx'], 'test', 'qab', recipe(TARGETS['panx']))[0])
     assert encoded.info['cut_or_split'] >= 1 and (encoded.arrays['example'] == 0).sum() > 1
     check(encoded, TARGETS['panx'], prep.tokenizer)
+
+
+@pytest.mark.parametrize('name', ['jiant', 'xtreme'])
+def test_neighbouring_windows_share_the_stride_of_the_recipe(name):
+    how, context = recipe(TARGETS['xquad'], name), ' '.join(f'{n} avo' for n in range(900))
+    encoded = encode(Rows(['q'], [['zin?'], [context]], [{'text': ['7'], 'answer_start': [context.index('7')]}]), 'span', (), load_tokenizer('mini'), how, {'where': 'a long context'})
+    windows = [{tuple(place) for place in window if place[0] >= 0} for window in np.split(encoded.arrays['char'], encoded.arrays['start'][1:-1])]
+    assert len(windows) > 3 and {len(one & other) for one, other in zip(windows, windows[1:])} == {how.stride} == {128}
+
+
+def test_rows_longer_than_the_encoder_can_read_are_refused_before_anything_is_read(tmp_path):
+    prep = Preparation(DataSettings(str(tmp_path/'nowhere')), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
+    with pytest.raises(UserError, match=r"'xquad' .* 384 tokens, but this encoder reads at most 96: set `recipes: {all: {max_length: 96, stride: 32}}`"):
+        prepare([(TARGETS['xquad'], 'test', 'en')], prep, {'xquad': recipe(TARGETS['xquad'])})
 
 
 def test_a_missing_column_is_named_with_what_was_found(world, tmp_path):

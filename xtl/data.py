@@ -8,7 +8,7 @@ __all__ = ['PARQUET_BRANCH', 'CCGBANK_HELP', 'PLACEHOLDERS', 'MAX_QUESTION', 'EN
            'check_columns', 'find_rows', 'Rows', 'label_names', 'check_labels', 'align_answer', 'read_rows', 'Encoded',
            'encode_texts', 'encode_sequence', 'encode_choice', 'encode_retrieval', 'encode_corpora', 'word_pieces',
            'split_words', 'encode_tags', 'window_answer', 'token_places', 'encode_span', 'encode', 'epoch_batches',
-           'Sampler', 'collate', 'languages_of', 'Preparation', 'needed_splits', 'Prepared', 'prepare',
+           'Sampler', 'collate', 'languages_of', 'Preparation', 'needed_splits', 'Prepared', 'check_lengths', 'prepare',
            'pretraining_texts']
 
 # %% ../nbs/30_data.ipynb #71f893fa
@@ -476,7 +476,7 @@ def encode_span(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "Windows of question and context. Returns arrays, gold and the number of contexts that needed several windows."
     questions, contexts = _short_questions(rows.texts[0], tokenizer, min(MAX_QUESTION, recipe.max_length//2 - 4)), rows.texts[1]
     tokens, example, answer, char = [], [], [], []
-    stride = min(recipe.stride, recipe.max_length//4)
+    stride = min(recipe.stride, recipe.max_length//3)
     for chunk in _chunks(len(questions), 500):
         batch = _tokenise(tokenizer, chunk, [questions, contexts], truncation='only_second', max_length=recipe.max_length, stride=stride,
                           return_overflowing_tokens=True, return_offsets_mapping=True)
@@ -680,6 +680,16 @@ class Prepared:
         "The languages whose test rows are there, in order of their codes."
         return sorted(k.split('/')[2] for k in self.folders if k.startswith(f'{target}/test/'))
 
+def check_lengths(
+    tasks: list[Task],          # The tasks of a study
+    recipes: dict[str, Recipe], # Recipe of each task
+    longest: int,               # Tokens that the encoder can read
+) -> None:
+    "Raises `UserError` for the first task whose rows would be longer than the encoder can read."
+    for name in (t.name for t in tasks if recipes[t.name].max_length > longest):
+        raise UserError(f"'{name}' is read in rows of up to {recipes[name].max_length} tokens, but this encoder reads at most {longest}: "
+                        f"set `recipes: {{all: {{max_length: {longest}, stride: {longest//3}}}}}` in the YAML file of the study")
+
 def prepare(
     splits: list[tuple[Task, str, str]],      # What `needed_splits` says
     preparation: Preparation,                 # Settings, store and tokenizer
@@ -687,8 +697,9 @@ def prepare(
     required: tuple[str, ...] | None = None,  # Languages that some target must have
     progress=lambda items, **_: items,        # A progress bar such as `tqdm`
 ) -> Prepared:
-    "Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a required language are missing."
+    "Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a required language are missing, or rows too long for the encoder."
     import shutil
+    check_lengths([t for t, _, _ in splits], recipes, preparation.tokenizer.model_max_length)
     folders, records, missing = {}, [], []
     for task, split, code in progress(splits, desc='data', unit='split'):
         try: folder, record = preparation.split(task, split, code, recipes[task.name])

@@ -48,7 +48,7 @@ class Recipe:
     epochs: float = 2           # Passes over the training data; sets the compute of phase 3
     max_length: int = 256       # Tokens a sequence, special ones included
     batch_size: int = 32        # Examples an optimiser step
-    stride: int = 128           # Tokens that neighbouring windows of a long context share
+    stride: int = 128           # Tokens that neighbouring windows of a long context share, at most a third of `max_length`
     warmup: float = 0.1         # Share of the run over which the rate rises
     weight_decay: float = 0.01  # AdamW's
     max_grad_norm: float = 1.0  # Gradient clipping; 0 for none
