@@ -1,18 +1,20 @@
 "The eighteen tasks in both sources, and what a loader answers to faulty data."
 import shutil
+from dataclasses import replace
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from transformers import AutoTokenizer
 
 from xtl.core import UserError
-from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts
+from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts, read_rows
 from xtl.encoder import load_tokenizer
 from xtl.languages import LANGUAGES
 from xtl.mini import write_world
 from xtl.store import Store
-from xtl.tasks import INTERMEDIATE, TARGETS, TASKS, recipe
+from xtl.tasks import INTERMEDIATE, TARGETS, TASKS, Columns, recipe
 
 PMB = {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}
 
@@ -122,6 +124,35 @@ def test_a_label_outside_the_set_is_named(world, tmp_path):
     fails(prep, 'pawsx', 'train', 'qaa', 'row 0', "'7'", '0, 1')
 
 
+def of_classes(values, **columns):
+    "Rows whose label or tags are numbers of the classes `a` and `b`, whatever the numbers are."
+    features = datasets.Features({k: datasets.List(datasets.Value('string')) if isinstance(v[0], list) else datasets.Value('string') for k, v in columns.items()}
+                                 | {'label': datasets.List(datasets.ClassLabel(names=['a', 'b'])) if isinstance(values[0], list) else datasets.ClassLabel(names=['a', 'b'])})
+    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns | {'label': values}, schema=features.arrow_schema)))
+
+
+def test_a_number_that_no_class_has_is_no_missing_label():
+    task = replace(TASKS['mnli'], columns=Columns(('text',), 'label'), labels=('a', 'b'))
+    assert read_rows(of_classes([1, -1], text=['one', 'two']), task, task.columns, 'here').labels == ['b']
+    with pytest.raises(UserError, match="here, row 1: label '7' is none of a, b"): read_rows(of_classes([1, 7], text=['one', 'two']), task, task.columns, 'here')
+
+
+@pytest.mark.parametrize('labels', [(), ('a', 'b')])
+def test_a_word_without_a_tag_is_named(labels):
+    task = replace(TASKS['ccg'], columns=Columns(('words',), 'label'), labels=labels)
+    assert read_rows(of_classes([[0, 1]], words=[['one', 'two']]), task, task.columns, 'here').labels == [['a', 'b']]
+    with pytest.raises(UserError, match='here, row 1: word 2 has no tag'): read_rows(of_classes([[0], [1, None]], words=[['one'], ['two', 'three']]), task, task.columns, 'here')
+
+
+def test_a_damaged_file_is_one_line_and_leaves_no_copies(world, tmp_path, capfd):
+    shutil.copytree(world, tmp_path/'world')
+    path = next((tmp_path/'world'/'google'/'xtreme'/'PAWS-X.qab').glob('test-*.parquet'))
+    path.write_bytes(path.read_bytes()[:100])
+    prep, task = Preparation(DataSettings(str(tmp_path/'world'), 'qaa'), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini'), TARGETS['pawsx']
+    with pytest.raises(UserError, match='PAWS-X.qab, test.*could not be loaded') as error: prepare([(task, 'test', c) for c in ('qaa', 'qab')], prep, {'pawsx': recipe(task, changes={'all': {'max_length': 96}})})
+    assert 'mirror' not in str(error.value) and capfd.readouterr().err == '' and not (tmp_path/'store'/'arrow').exists()
+
+
 def test_an_answer_that_does_not_occur_is_named(world, tmp_path):
     prep = broken(world, tmp_path, 'google/xtreme/XQuAD.qab', 'validation', set_first(answers={'text': ['nowhere at all'], 'answer_start': [3]}))
     fails(prep, 'xquad', 'test', 'qab', 'nowhere at all', 'does not occur', 'id ')
@@ -142,7 +173,7 @@ def test_placeholders_and_empty_text_are_counted_and_dropped(world, tmp_path):
 
 def test_unlabelled_snli_rows_are_dropped(mini):
     _, records = mini.split(INTERMEDIATE['anli'], 'train', 'qaa', recipe(INTERMEDIATE['anli']))
-    assert [r['repository'] for r in records][-1] == 'stanfordnlp/snli'
+    assert records[-1]['repository'] == 'stanfordnlp/snli' and 0 < records[-1]['dropped'] < 10
 
 
 def test_over_long_text_is_windowed_split_or_cut_and_counted(world, tmp_path):

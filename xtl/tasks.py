@@ -9,7 +9,7 @@ __all__ = ['JIANT', 'XTREME', 'RECIPES', 'HEADS', 'INTERMEDIATE', 'UPOS', 'NER',
 # %% ../nbs/10_tasks.ipynb #2b916ed1
 from dataclasses import dataclass, replace
 
-from .core import closest
+from .core import UserError, closest
 from .languages import XTREME_LANGUAGES, Language
 
 # %% ../nbs/10_tasks.ipynb #3e5090ed
@@ -157,18 +157,35 @@ def task(
     what = 'intermediate task' if among is INTERMEDIATE else 'target' if among is TARGETS else 'task'
     return among[closest(name, among, what)]
 
+def _setting(
+    name: str,  # A field of `Recipe`
+    value,      # As YAML gives it: 2e-5 without a dot arrives as text
+    where: str, # For the message
+) -> int | float:
+    "A setting of a recipe as a number. Raises `UserError` for what it cannot be."
+    whole, least = name in ('max_length', 'batch_size', 'stride'), {'max_length': 8, 'batch_size': 1}.get(name, 0)
+    above, below = name in ('learning_rate', 'epochs'), 1. if name == 'warmup' else float('inf')
+    try: number = float(value)
+    except (TypeError, ValueError): number = float('nan')
+    if isinstance(value, bool) or not least <= number < below or (above and number == 0) or (whole and number % 1):
+        wanted = 'a share from 0 to below 1' if name == 'warmup' else f"a {'whole ' if whole else ''}number {'above 0' if above else f'of at least {least}'}"
+        raise UserError(f'`{name}` in `{where}` must be {wanted}, but is {value!r}')
+    return int(number) if whole else number
+
 def recipe(
     task: Task,           # The task
     which: str = 'jiant', # 'jiant' or 'xtreme'
     changes: dict[str, dict] | None = None, # Settings to change, by task, by head or for `all`; the narrowest wins
 ) -> Recipe:
-    "How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist."
+    "How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist, and for a value that cannot be."
     base = RECIPES[closest(which, RECIPES, 'recipe')]
     found = base.get(task.name, base[task.head])
     for key in (changes or {}): closest(key, ('all', *HEADS, *TASKS), 'task in `recipes`')
     for key in ('all', task.head, task.name):
-        for setting in (given := (changes or {}).get(key, {})): closest(setting, Recipe.__dataclass_fields__, f'setting in `recipes: {key}`')
-        found = replace(found, **given)
+        where, given = f'recipes: {key}', (changes or {}).get(key, {})
+        if not isinstance(given, dict): raise UserError(f'`{where}` must map settings to numbers, but is {given!r}')
+        for setting in given: closest(setting, Recipe.__dataclass_fields__, f'setting in `{where}`')
+        found = replace(found, **{setting: _setting(setting, value, where) for setting, value in given.items()})
     return found
 
 # %% ../nbs/10_tasks.ipynb #8cae1181
