@@ -1,4 +1,5 @@
 "The eighteen tasks in both sources, and what a loader answers to faulty data."
+import re
 import shutil
 from dataclasses import replace
 
@@ -94,6 +95,7 @@ def test_the_hubs_misplaced_answers_are_realigned_and_counted(hub, tmp_path):
 def test_real_text_to_pretrain_on_holds_no_test_text(hub, tmp_path):
     texts = pretraining_texts(DataSettings(str(hub)), Store(tmp_path))
     assert {'en', 'th', 'yo', 'sw', 'my'} <= set(texts) and len(texts) == 40
+    assert not [t for t in texts['zh'] + texts['ja'] if re.search('[\u3040-\u30ff\u4e00-\u9fff] [\u3040-\u30ff\u4e00-\u9fff]', t)], 'words are joined as they are written'
     test = datasets.load_dataset(str(hub/'google'/'xtreme'), 'XNLI', split='test', cache_dir=str(tmp_path/'hf'))
     read = {code: set(t) for code, t in texts.items()}
     assert not [1 for r in test if r['language'] in read and len(r['sentence1']) > 40 and r['sentence1'].strip() in read[r['language']]]

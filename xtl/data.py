@@ -725,7 +725,7 @@ def prepare(
     return Prepared(folders, records, missing)
 
 # %% ../nbs/30_data.ipynb #7fcf39c5
-_UNSPACED = ('Chinese', 'Japanese', 'Thai')
+_UNSPACED = ('Han', 'Japanese', 'Thai') # Scripts without spaces between words
 _DEVELOPMENT = {'xnli': 'XNLI', 'pawsx': 'PAWS-X.{code}', 'udpos': 'udpos.{ud}', 'panx': 'PAN-X.{code}', 'mlqa': 'MLQA.{code}.{code}'} # XTREME's validation splits that are not its test
 
 def _texts(task: Task, source: Source, columns: Columns, lang: Language, settings: DataSettings, root) -> list[str]:
