@@ -92,6 +92,14 @@ def test_the_hubs_misplaced_answers_are_realigned_and_counted(hub, tmp_path):
     assert records[0]['realigned'] > 20 and records[0]['dropped'] == 0
 
 
+def test_sentences_of_bucc_keep_their_names(hub, mini, tmp_path):
+    "A submission names them."
+    real = Preparation(DataSettings(str(hub)), Store(tmp_path), load_tokenizer('mini'), 'mini')
+    for prep, code, english in ((mini, 'qab', 'qaa'), (real, 'zh', 'en')):
+        names = Encoded.load(prep.split(TARGETS['bucc'], 'test', code, recipe(TARGETS['bucc']))[0]).gold.id
+        assert names.is_unique and all(re.fullmatch(rf'{side}-\d{{9}}', n) for side, part in ((code, names[:len(names)//2]), (english, names[len(names)//2:])) for n in part)
+
+
 def test_real_text_to_pretrain_on_holds_no_test_text(hub, tmp_path):
     texts = pretraining_texts(DataSettings(str(hub)), Store(tmp_path))
     assert {'en', 'th', 'yo', 'sw', 'my'} <= set(texts) and len(texts) == 40

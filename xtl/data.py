@@ -206,7 +206,7 @@ class Rows:
     "The rows of one split, in the form that their head reads."
     ids: list[str]               # One a row
     texts: list[list]            # A list a text column: strings, or lists of words
-    labels: list                 # Label strings; lists of tag strings; SQuAD answers as {'text': [...], 'answer_start': [...]}; None for retrieval
+    labels: list                 # Label strings; lists of tag strings; SQuAD answers as {'text': [...], 'answer_start': [...]}; retrieval: the names of the two sentences, or None
     options: list[list[str]] = field(default_factory=list) # Multiple choice: the options of each row
     dropped: int = 0             # Placeholder, empty and unlabelled rows left out
     realigned: int = 0           # Answers found elsewhere than the data said
@@ -283,7 +283,7 @@ def read_rows(
     texts = [list(_column(table, c)) for c in columns.text]
     options = [_column(table, o) for o in columns.options]
     options = [list(o) for o in (options[0] if len(options) == 1 else zip(*options))] if options else []
-    raw = _column(table, columns.label) if columns.label else [None]*len(ids)
+    raw = _column(table, columns.label) if columns.label else list(zip(*(table[n] for n in columns.names))) if columns.names else [None]*len(ids)
     rows = Rows(ids, texts, raw if task.head in ('span', 'retrieval') else label_names(raw, dataset.features[columns.label.split('.')[0]]), options)
     if task.head == 'token': return _read_tags(rows, task, where)
     rows = Rows(rows.ids, [[str(v or '').strip() if task.head != 'span' or i == 0 else v or '' for v in t] for i, t in enumerate(texts)], rows.labels, options)
@@ -389,7 +389,8 @@ def encode_retrieval(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Rec
     n = len(rows.ids)
     tokens, cut = encode_texts([rows.texts[0] + rows.texts[1]], tokenizer, recipe.max_length)
     arrays = _arrays(tokens, [*range(n), *range(n)], side=np.repeat(np.array([0, 1], np.int8), n), pair=np.stack([np.arange(n), np.arange(n, 2*n)], 1))
-    return arrays, pd.DataFrame(dict(id=[f'{side}-{i}' for side in 'fe' for i in range(n)], row=np.arange(2*n))), cut
+    names = [label if label and all(label) else (f'f-{i}', f'e-{i}') for i, label in enumerate(rows.labels)]
+    return arrays, pd.DataFrame(dict(id=[pair[side] for side in (0, 1) for pair in names], row=np.arange(2*n))), cut
 
 def encode_corpora(corpora: BuccSplit, tokenizer, recipe: Recipe):
     "Corpora with translations hidden in them: each distinct sentence once, however many names it has. Returns as `encode_sequence` does."

@@ -33,11 +33,12 @@ class Columns:
     text: tuple[str, ...]         # What is read; two texts are a pair, a token task has one list of words
     label: str = ''               # What is predicted: a label, a tag a word, or SQuAD's `answers`; empty for retrieval
     options: tuple[str, ...] = () # Multiple choice: a column an option, or one column with a list of them
+    names: tuple[str, ...] = ()   # Retrieval: what each of the two sentences is called
 
     @property
     def all(self) -> tuple[str, ...]:
         "Every column that must be there."
-        names = (*self.text, *self.options, self.label)
+        names = (*self.text, *self.options, self.label, *self.names)
         return tuple(dict.fromkeys(n.split('.')[0] for n in names if n))
 
 # %% ../nbs/10_tasks.ipynb #280a00e3
@@ -132,7 +133,8 @@ TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('xquad', 'question answering', 'span', _QA, _SQUAD, 'XQuAD.{code}', 'validation', 'f1', 'ar de el en es hi ru th tr vi zh'),
     _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1', 'ar de en es hi vi zh'),
     _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation', 'f1', 'ar bn en fi id ko ru sw te'),
-    _target('bucc', 'bitext mining', 'retrieval', _BITEXT, (), 'bucc18.{code}', 'test', 'f1', 'de fr ru zh', development=(Source(_XT, 'bucc18.{code}', 'validation'),)),
+    _target('bucc', 'bitext mining', 'retrieval', replace(_BITEXT, names=('source_lang', 'target_lang')), (), # where the Hub keeps the names
+            'bucc18.{code}', 'test', 'f1', 'de fr ru zh', development=(Source(_XT, 'bucc18.{code}', 'validation'),)),
     _target('tatoeba', 'sentence retrieval', 'retrieval', _BITEXT, (), 'tatoeba.{tatoeba}', 'validation', 'accuracy', ' '.join(_TATOEBA)),
 )}
 TASKS: dict[str, Task] = INTERMEDIATE | TARGETS
