@@ -193,6 +193,14 @@ def test_over_long_text_is_windowed_split_or_cut_and_counted(world, tmp_path):
     check(encoded, TARGETS['panx'], prep.tokenizer)
 
 
+@pytest.mark.parametrize('answer', ['river', ' river', 'river ', ' long river '])
+def test_spaces_around_an_answer_reach_for_no_other_word(answer):
+    context = 'zin has a long river here'
+    encoded = encode(Rows(['q'], [['zin?'], [context]], [{'text': [answer], 'answer_start': [context.index(answer)]}]), 'span', (), load_tokenizer('mini'), recipe(TARGETS['tydiqa']), {'where': 'here'})
+    first, last = encoded.arrays['answer'][0]
+    assert context[encoded.arrays['char'][first, 0]:encoded.arrays['char'][last, 1]] == answer.strip() and encoded.gold.answers[0] == [answer]
+
+
 @pytest.mark.parametrize('name', ['jiant', 'xtreme'])
 def test_neighbouring_windows_share_the_stride_of_the_recipe(name):
     how, context = recipe(TARGETS['xquad'], name), ' '.join(f'{n} avo' for n in range(900))

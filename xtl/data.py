@@ -457,6 +457,11 @@ def _short_questions(questions: list[str], tokenizer, limit: int) -> list[str]:
         kept += [q if len(e) <= limit else q[:e.offsets[limit - 1][1]] for q, e in zip(questions[chunk], batch.encodings)]
     return kept
 
+def _bare(text: str, start: int) -> tuple[int, int]:
+    "The characters of an answer, from and to, without spaces around it, which no token holds."
+    start += len(text) - len(text.lstrip())
+    return start, start + len(text.strip())
+
 def window_answer(
     char: np.ndarray,              # int [tokens, 2]: characters of each token in the context, -1 outside it
     span: tuple[int, int] | None,  # Characters of the answer, from and to; none where there is no answer
@@ -488,9 +493,9 @@ def encode_span(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
         for encoding, n in zip(batch.encodings, batch['overflow_to_sample_mapping']):
             n += chunk.start
             place = token_places(encoding, contexts[n])
-            texts, starts = rows.labels[n]['text'], rows.labels[n]['answer_start']
+            spans = [_bare(t, s) for t, s in zip(rows.labels[n]['text'], rows.labels[n]['answer_start'])]
             tokens.append(encoding.ids); example.append(n); char.append(place)
-            answer.append(window_answer(place, (starts[0], starts[0] + len(texts[0])) if texts else None))
+            answer.append(window_answer(place, spans[0] if spans else None))
     arrays = _arrays(tokens, example, answer=np.array(answer, np.int32).reshape(-1, 2), char=np.concatenate(char).astype(np.int32))
     gold = pd.DataFrame(dict(id=rows.ids, context=contexts, question=rows.texts[0], answers=[list(a['text']) for a in rows.labels], answer_start=[list(a['answer_start']) for a in rows.labels]))
     return arrays, gold, len(tokens) - len(questions)
