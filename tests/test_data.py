@@ -209,10 +209,9 @@ def test_neighbouring_windows_share_the_stride_of_the_recipe(name):
     assert len(windows) > 3 and {len(one & other) for one, other in zip(windows, windows[1:])} == {how.stride} == {128}
 
 
-def test_rows_longer_than_the_encoder_can_read_are_refused_before_anything_is_read(tmp_path):
-    prep = Preparation(DataSettings(str(tmp_path/'nowhere')), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
+def test_rows_longer_than_the_encoder_can_read_are_refused(mini):
     with pytest.raises(UserError, match=r"'xquad' .* 384 tokens, but this encoder reads at most 96: set `recipes: {all: {max_length: 96, stride: 32}}`"):
-        prepare([(TARGETS['xquad'], 'test', 'en')], prep, {'xquad': recipe(TARGETS['xquad'])})
+        prepare([(TARGETS['xquad'], 'test', c) for c in ('qab', 'qac')], mini, {'xquad': recipe(TARGETS['xquad'])})
 
 
 def test_a_missing_column_is_named_with_what_was_found(world, tmp_path):
@@ -239,3 +238,10 @@ def test_ccgbank_is_read_from_the_users_folder(tmp_path):
     prep = Preparation(DataSettings('hub', sources={'ccg': {'folder': str(tmp_path/'ccg')}}), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
     encoded = Encoded.load(prep.split(INTERMEDIATE['ccg'], 'train', 'en', recipe(INTERMEDIATE['ccg']))[0])
     assert encoded.labels == ('(S\\N)/N', 'N', 'S\\N') and [len(t) for t in encoded.gold.tags] == [3, 2]
+
+
+def test_a_mirror_that_the_environment_names_is_for_studies_of_real_languages(xtl, tmp_path):
+    for study, data in (('mini', 'mini'), ('xtreme-base', str(tmp_path))):
+        code, text, err = xtl('plan', study, '--yaml', XTL_DATA=str(tmp_path))
+        assert code == 0 and f'\ndata: {data}  #' in text, err
+    assert xtl('plan', 'mini', '--data', tmp_path)[0] == 2

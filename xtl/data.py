@@ -8,7 +8,7 @@ __all__ = ['PARQUET_BRANCH', 'CCGBANK_HELP', 'PLACEHOLDERS', 'MAX_QUESTION', 'EN
            'check_columns', 'find_rows', 'Rows', 'label_names', 'check_labels', 'align_answer', 'read_rows', 'Encoded',
            'encode_texts', 'encode_sequence', 'encode_choice', 'encode_retrieval', 'encode_corpora', 'word_pieces',
            'split_words', 'encode_tags', 'window_answer', 'token_places', 'encode_span', 'encode', 'epoch_batches',
-           'Sampler', 'collate', 'languages_of', 'Preparation', 'needed_splits', 'Prepared', 'check_lengths', 'prepare',
+           'Sampler', 'collate', 'languages_of', 'Preparation', 'needed_splits', 'Prepared', 'check_length', 'prepare',
            'pretraining_texts']
 
 # %% ../nbs/30_data.ipynb #71f893fa
@@ -692,14 +692,14 @@ class Prepared:
         "The languages whose test rows are there, in order of their codes."
         return sorted(k.split('/')[2] for k in self.folders if k.startswith(f'{target}/test/'))
 
-def check_lengths(
-    tasks: list[Task],          # The tasks of a study
-    recipes: dict[str, Recipe], # Recipe of each task
-    longest: int,               # Tokens that the encoder can read
+def check_length(
+    task: Task,     # A task
+    recipe: Recipe, # Its recipe
+    longest: int,   # Tokens that the encoder can read
 ) -> None:
-    "Raises `UserError` for the first task whose rows would be longer than the encoder can read."
-    for name in (t.name for t in tasks if recipes[t.name].max_length > longest):
-        raise UserError(f"'{name}' is read in rows of up to {recipes[name].max_length} tokens, but this encoder reads at most {longest}: "
+    "Raises `UserError` for rows that would be longer than the encoder can read."
+    if recipe.max_length > longest:
+        raise UserError(f"'{task.name}' is read in rows of up to {recipe.max_length} tokens, but this encoder reads at most {longest}: "
                         f"set `recipes: {{all: {{max_length: {longest}, stride: {longest//3}}}}}` in the YAML file of the study")
 
 def prepare(
@@ -711,7 +711,6 @@ def prepare(
 ) -> Prepared:
     "Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a required language are missing, or rows too long for the encoder."
     import shutil
-    check_lengths([t for t, _, _ in splits], recipes, preparation.tokenizer.model_max_length)
     folders, records, missing = {}, [], []
     try:
         for task, split, code in progress(splits, desc='data', unit='split'):
@@ -720,6 +719,7 @@ def prepare(
                 if split == 'train': raise
                 missing.append(dict(task=task.name, split=split, language=code, why=str(error)))
             else:
+                check_length(task, recipes[task.name], preparation.tokenizer.model_max_length)
                 folders[f'{task.name}/{split}/{code}'] = str(folder)
                 records += record
     finally: shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
