@@ -1,18 +1,21 @@
 "The eighteen tasks in both sources, and what a loader answers to faulty data."
+import re
 import shutil
+from dataclasses import replace
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from transformers import AutoTokenizer
 
 from xtl.core import UserError
-from xtl.data import DataSettings, Encoded, MissingData, Preparation, languages_of, pretraining_texts
+from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts, read_rows
 from xtl.encoder import load_tokenizer
 from xtl.languages import LANGUAGES
 from xtl.mini import write_world
 from xtl.store import Store
-from xtl.tasks import INTERMEDIATE, TARGETS, TASKS, recipe
+from xtl.tasks import INTERMEDIATE, TARGETS, TASKS, Columns, recipe
 
 PMB = {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}
 
@@ -89,9 +92,18 @@ def test_the_hubs_misplaced_answers_are_realigned_and_counted(hub, tmp_path):
     assert records[0]['realigned'] > 20 and records[0]['dropped'] == 0
 
 
+def test_sentences_of_bucc_keep_their_names(hub, mini, tmp_path):
+    "A submission names them."
+    real = Preparation(DataSettings(str(hub)), Store(tmp_path), load_tokenizer('mini'), 'mini')
+    for prep, code, english in ((mini, 'qab', 'qaa'), (real, 'zh', 'en')):
+        names = Encoded.load(prep.split(TARGETS['bucc'], 'test', code, recipe(TARGETS['bucc']))[0]).gold.id
+        assert names.is_unique and all(re.fullmatch(rf'{side}-\d{{9}}', n) for side, part in ((code, names[:len(names)//2]), (english, names[len(names)//2:])) for n in part)
+
+
 def test_real_text_to_pretrain_on_holds_no_test_text(hub, tmp_path):
     texts = pretraining_texts(DataSettings(str(hub)), Store(tmp_path))
     assert {'en', 'th', 'yo', 'sw', 'my'} <= set(texts) and len(texts) == 40
+    assert not [t for t in texts['zh'] + texts['ja'] if re.search('[\u3040-\u30ff\u4e00-\u9fff] [\u3040-\u30ff\u4e00-\u9fff]', t)], 'words are joined as they are written'
     test = datasets.load_dataset(str(hub/'google'/'xtreme'), 'XNLI', split='test', cache_dir=str(tmp_path/'hf'))
     read = {code: set(t) for code, t in texts.items()}
     assert not [1 for r in test if r['language'] in read and len(r['sentence1']) > 40 and r['sentence1'].strip() in read[r['language']]]
@@ -122,6 +134,35 @@ def test_a_label_outside_the_set_is_named(world, tmp_path):
     fails(prep, 'pawsx', 'train', 'qaa', 'row 0', "'7'", '0, 1')
 
 
+def of_classes(values, **columns):
+    "Rows whose label or tags are numbers of the classes `a` and `b`, whatever the numbers are."
+    features = datasets.Features({k: datasets.List(datasets.Value('string')) if isinstance(v[0], list) else datasets.Value('string') for k, v in columns.items()}
+                                 | {'label': datasets.List(datasets.ClassLabel(names=['a', 'b'])) if isinstance(values[0], list) else datasets.ClassLabel(names=['a', 'b'])})
+    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns | {'label': values}, schema=features.arrow_schema)))
+
+
+def test_a_number_that_no_class_has_is_no_missing_label():
+    task = replace(TASKS['mnli'], columns=Columns(('text',), 'label'), labels=('a', 'b'))
+    assert read_rows(of_classes([1, -1], text=['one', 'two']), task, task.columns, 'here').labels == ['b']
+    with pytest.raises(UserError, match="here, row 1: label '7' is none of a, b"): read_rows(of_classes([1, 7], text=['one', 'two']), task, task.columns, 'here')
+
+
+@pytest.mark.parametrize('labels', [(), ('a', 'b')])
+def test_a_word_without_a_tag_is_named(labels):
+    task = replace(TASKS['ccg'], columns=Columns(('words',), 'label'), labels=labels)
+    assert read_rows(of_classes([[0, 1]], words=[['one', 'two']]), task, task.columns, 'here').labels == [['a', 'b']]
+    with pytest.raises(UserError, match='here, row 1: word 2 has no tag'): read_rows(of_classes([[0], [1, None]], words=[['one'], ['two', 'three']]), task, task.columns, 'here')
+
+
+def test_a_damaged_file_is_one_line_and_leaves_no_copies(world, tmp_path, capfd):
+    shutil.copytree(world, tmp_path/'world')
+    path = next((tmp_path/'world'/'google'/'xtreme'/'PAWS-X.qab').glob('test-*.parquet'))
+    path.write_bytes(path.read_bytes()[:100])
+    prep, task = Preparation(DataSettings(str(tmp_path/'world'), 'qaa'), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini'), TARGETS['pawsx']
+    with pytest.raises(UserError, match='PAWS-X.qab, test.*could not be loaded') as error: prepare([(task, 'test', c) for c in ('qaa', 'qab')], prep, {'pawsx': recipe(task, changes={'all': {'max_length': 96}})})
+    assert 'mirror' not in str(error.value) and capfd.readouterr().err == '' and not (tmp_path/'store'/'arrow').exists()
+
+
 def test_an_answer_that_does_not_occur_is_named(world, tmp_path):
     prep = broken(world, tmp_path, 'google/xtreme/XQuAD.qab', 'validation', set_first(answers={'text': ['nowhere at all'], 'answer_start': [3]}))
     fails(prep, 'xquad', 'test', 'qab', 'nowhere at all', 'does not occur', 'id ')
@@ -142,7 +183,7 @@ def test_placeholders_and_empty_text_are_counted_and_dropped(world, tmp_path):
 
 def test_unlabelled_snli_rows_are_dropped(mini):
     _, records = mini.split(INTERMEDIATE['anli'], 'train', 'qaa', recipe(INTERMEDIATE['anli']))
-    assert [r['repository'] for r in records][-1] == 'stanfordnlp/snli'
+    assert records[-1]['repository'] == 'stanfordnlp/snli' and 0 < records[-1]['dropped'] < 10
 
 
 def test_over_long_text_is_windowed_split_or_cut_and_counted(world, tmp_path):
@@ -150,6 +191,27 @@ def test_over_long_text_is_windowed_split_or_cut_and_counted(world, tmp_path):
     encoded = Encoded.load(prep.split(TARGETS['panx'], 'test', 'qab', recipe(TARGETS['panx']))[0])
     assert encoded.info['cut_or_split'] >= 1 and (encoded.arrays['example'] == 0).sum() > 1
     check(encoded, TARGETS['panx'], prep.tokenizer)
+
+
+@pytest.mark.parametrize('answer', ['river', ' river', 'river ', ' long river '])
+def test_spaces_around_an_answer_reach_for_no_other_word(answer):
+    context = 'zin has a long river here'
+    encoded = encode(Rows(['q'], [['zin?'], [context]], [{'text': [answer], 'answer_start': [context.index(answer)]}]), 'span', (), load_tokenizer('mini'), recipe(TARGETS['tydiqa']), {'where': 'here'})
+    first, last = encoded.arrays['answer'][0]
+    assert context[encoded.arrays['char'][first, 0]:encoded.arrays['char'][last, 1]] == answer.strip() and encoded.gold.answers[0] == [answer]
+
+
+@pytest.mark.parametrize('name', ['jiant', 'xtreme'])
+def test_neighbouring_windows_share_the_stride_of_the_recipe(name):
+    how, context = recipe(TARGETS['xquad'], name), ' '.join(f'{n} avo' for n in range(900))
+    encoded = encode(Rows(['q'], [['zin?'], [context]], [{'text': ['7'], 'answer_start': [context.index('7')]}]), 'span', (), load_tokenizer('mini'), how, {'where': 'a long context'})
+    windows = [{tuple(place) for place in window if place[0] >= 0} for window in np.split(encoded.arrays['char'], encoded.arrays['start'][1:-1])]
+    assert len(windows) > 3 and {len(one & other) for one, other in zip(windows, windows[1:])} == {how.stride} == {128}
+
+
+def test_rows_longer_than_the_encoder_can_read_are_refused(mini):
+    with pytest.raises(UserError, match=r"'xquad' .* 384 tokens, but this encoder reads at most 96: set `recipes: {all: {max_length: 96, stride: 32}}`"):
+        prepare([(TARGETS['xquad'], 'test', c) for c in ('qab', 'qac')], mini, {'xquad': recipe(TARGETS['xquad'])})
 
 
 def test_a_missing_column_is_named_with_what_was_found(world, tmp_path):
@@ -176,3 +238,10 @@ def test_ccgbank_is_read_from_the_users_folder(tmp_path):
     prep = Preparation(DataSettings('hub', sources={'ccg': {'folder': str(tmp_path/'ccg')}}), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
     encoded = Encoded.load(prep.split(INTERMEDIATE['ccg'], 'train', 'en', recipe(INTERMEDIATE['ccg']))[0])
     assert encoded.labels == ('(S\\N)/N', 'N', 'S\\N') and [len(t) for t in encoded.gold.tags] == [3, 2]
+
+
+def test_a_mirror_that_the_environment_names_is_for_studies_of_real_languages(xtl, tmp_path):
+    for study, data in (('mini', 'mini'), ('xtreme-base', str(tmp_path))):
+        code, text, err = xtl('plan', study, '--yaml', XTL_DATA=str(tmp_path))
+        assert code == 0 and f'\ndata: {data}  #' in text, err
+    assert xtl('plan', 'mini', '--data', tmp_path)[0] == 2

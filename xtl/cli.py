@@ -29,7 +29,7 @@ def _split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(',') if part.strip()]
 
 StudyName = Annotated[str, typer.Argument(metavar='STUDY', help='A preset (see `xtl studies`) or a YAML file.')]
-Data = Annotated[Optional[str], typer.Option('--data', envvar='XTL_DATA', metavar='DIR', help="Folder of a mirror laid out <owner>/<name>, 'hub' or 'mini'.")]
+Data = Annotated[Optional[str], typer.Option('--data', metavar='DIR', help="Folder of a mirror laid out <owner>/<name>, 'hub' or 'mini'; by default what the environment variable XTL_DATA says, but for studies of the embedded world.")]
 EncoderName = Annotated[Optional[str], typer.Option('--encoder', metavar='DIR_OR_NAME', help="Folder with an encoder, a Hub repository, or 'mini'.")]
 Budgets = Annotated[Optional[str], typer.Option('--budget', metavar='FLOPS,...', help='Budgets in executed floating-point operations, such as 1e16,2e16 (in epochs where the study says so).')]
 Numbers = Annotated[Optional[str], typer.Option('--n-tasks', metavar='K,...', help='Numbers of intermediate tasks, such as 0,1,3,9.')]
@@ -42,6 +42,7 @@ Ccgbank = Annotated[Optional[str], typer.Option('--ccgbank', metavar='DIR', help
 def _chosen(name: str, data, encoder, budget, n_tasks, seeds, intermediate, targets, languages, ccgbank) -> Study:
     "The study with what was given on the command line in place of its own settings."
     study = read_study(name)
+    if data is None and study.data != 'mini': data = os.environ.get('XTL_DATA') or None
     given = dict(data=data, encoder=encoder, intermediate=_split(intermediate), targets=_split(targets), languages=_split(languages),
                  budgets=None if budget is None else [positive(b, '--budget') for b in _split(budget)],
                  n_tasks=None if n_tasks is None else [whole(k, '--n-tasks') for k in _split(n_tasks)], seeds=None if seeds is None else [whole(s, '--seeds') for s in _split(seeds)])

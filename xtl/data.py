@@ -8,11 +8,11 @@ __all__ = ['PARQUET_BRANCH', 'CCGBANK_HELP', 'PLACEHOLDERS', 'MAX_QUESTION', 'EN
            'check_columns', 'find_rows', 'Rows', 'label_names', 'check_labels', 'align_answer', 'read_rows', 'Encoded',
            'encode_texts', 'encode_sequence', 'encode_choice', 'encode_retrieval', 'encode_corpora', 'word_pieces',
            'split_words', 'encode_tags', 'window_answer', 'token_places', 'encode_span', 'encode', 'epoch_batches',
-           'Sampler', 'collate', 'languages_of', 'Preparation', 'needed_splits', 'Prepared', 'prepare',
+           'Sampler', 'collate', 'languages_of', 'Preparation', 'needed_splits', 'Prepared', 'check_length', 'prepare',
            'pretraining_texts']
 
 # %% ../nbs/30_data.ipynb #71f893fa
-import hashlib, math
+import hashlib, logging, math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,14 +63,14 @@ def _failure(error: Exception, source: Source, root: Path | None) -> UserError:
     "The one line for what went wrong while loading."
     where = f"{source.repository} ({source.config}, {source.split})"
     while error.__cause__ is not None and type(error).__name__ == 'DatasetGenerationError': error = error.__cause__
-    text = ' '.join(str(error).split())
+    text = ' '.join(str(error).split()).partition(' Available: ')[0].rstrip('.')
     kind = type(error).__name__
     if kind == 'CastError': return UserError(f"{where} has other columns than its data set says: expected {', '.join(error.requested_column_names)}, found {', '.join(error.table_column_names)}")
     if 'BuilderConfig' in text or 'Unknown split' in text or 'nstruction "' in text or 'orresponds to no data' in text:
         return MissingData(f"{where} is not in {root or 'the Hub'}: {text[:120]}")
     if kind in ('DatasetNotFoundError', 'DataFilesNotFoundError', 'FileNotFoundError'): return MissingData(f"{where} was not found in {root or 'the Hub'}: {text[:200]}")
     if isinstance(error, OSError) and error.errno == 28: return UserError(f"the disk is full: {where} could not be cached ({error.filename or 'datasets cache'})")
-    return UserError(f"{where} could not be loaded ({kind}): {text[:200]}. Without a network, name a mirror with --data DIR")
+    return UserError(f"{where} could not be loaded ({kind}): {text[:200]}{'' if root else '. Without a network, name a mirror with --data DIR'}")
 
 _cards: dict[tuple, object] = {}
 
@@ -96,6 +96,7 @@ def load_split(
     "The rows of a split. Raises `MissingData` when they are not there, `UserError` for anything else in one line."
     from datasets import disable_progress_bars, load_dataset
     disable_progress_bars()
+    logging.getLogger('datasets').setLevel(logging.CRITICAL) # it prints what is raised here in one line
     if root and not (root/source.repository).is_dir(): raise MissingData(f"the mirror {root} has no data set {source.repository}: expected the folder {root/source.repository}")
     name = str(root/source.repository) if root else source.repository
     options = dict(split=source.split, cache_dir=None if cache is None else str(cache))
@@ -156,6 +157,7 @@ def source_for(
 ) -> Source | Path:         # A source, a text file, or the folder of BUCC's original files
     "Where a task's rows are, after the settings' `sources`. Raises `UserError` for CCGbank without a folder."
     given = settings.sources.get(task.name, {})
+    if not isinstance(given, dict): raise UserError(f"`sources: {task.name}` must map `repository` and `config` (or `folder`) to names, but is {given!r}")
     for key in given: closest(key, ('repository', 'config', 'folder'), f'key in `sources: {task.name}`')
     if 'folder' in given and task.name not in ('ccg', 'bucc'): raise UserError(f"`sources: {task.name}` names a folder, but only ccg and bucc are read from one; name a `repository` and a `config`")
     if 'folder' in given and task.name == 'bucc': return Path(given['folder']).expanduser()
@@ -183,7 +185,8 @@ def find_rows(
     cache: Path | None = None, # Where `datasets` keeps its Arrow files
 ) -> tuple:                 # `datasets.Dataset`, what to call it in messages, and its record
     "The rows of a task in one language. Raises `MissingData` or `UserError`."
-    place = source_for(task, source.of(lang), settings)
+    place = source_for(task, source, settings)
+    if isinstance(place, Source): place = place.of(lang)
     if isinstance(place, Path): rows, where, record = read_tagged(place), str(place), dict(repository=str(place.parent), config='', split=place.stem, revision='')
     else:
         rows = load_split(place, root, settings.revisions.get(place.repository), cache)
@@ -203,7 +206,7 @@ class Rows:
     "The rows of one split, in the form that their head reads."
     ids: list[str]               # One a row
     texts: list[list]            # A list a text column: strings, or lists of words
-    labels: list                 # Label strings; lists of tag strings; SQuAD answers as {'text': [...], 'answer_start': [...]}; None for retrieval
+    labels: list                 # Label strings; lists of tag strings; SQuAD answers as {'text': [...], 'answer_start': [...]}; retrieval: the names of the two sentences, or None
     options: list[list[str]] = field(default_factory=list) # Multiple choice: the options of each row
     dropped: int = 0             # Placeholder, empty and unlabelled rows left out
     realigned: int = 0           # Answers found elsewhere than the data said
@@ -213,12 +216,12 @@ PLACEHOLDERS = ('', 'NS') # PAWS-X marks a sentence that was not translated by N
 def label_names(
     values: list,            # Class numbers or strings; lists of them for tags
     feature,                 # The column's feature
-) -> list:                   # The same as strings; None where there is no label (-1 or empty)
+) -> list:                   # The same as strings; None where there is no label (-1 or empty), the number itself where no class has it
     "Labels by their names, whether a column stores numbers of a `ClassLabel` or text."
     names = getattr(feature, 'names', None) or getattr(getattr(feature, 'feature', None), 'names', None)
     def name(value):
         if isinstance(value, (list, tuple)): return [name(v) for v in value]
-        if names is not None and isinstance(value, int): return names[value] if 0 <= value < len(names) else None
+        if names is not None and isinstance(value, int) and 0 <= value < len(names): return names[value]
         return None if value is None or str(value) in ('', '-1') else str(value)
     return [name(v) for v in values]
 
@@ -280,7 +283,7 @@ def read_rows(
     texts = [list(_column(table, c)) for c in columns.text]
     options = [_column(table, o) for o in columns.options]
     options = [list(o) for o in (options[0] if len(options) == 1 else zip(*options))] if options else []
-    raw = _column(table, columns.label) if columns.label else [None]*len(ids)
+    raw = _column(table, columns.label) if columns.label else list(zip(*(table[n] for n in columns.names))) if columns.names else [None]*len(ids)
     rows = Rows(ids, texts, raw if task.head in ('span', 'retrieval') else label_names(raw, dataset.features[columns.label.split('.')[0]]), options)
     if task.head == 'token': return _read_tags(rows, task, where)
     rows = Rows(rows.ids, [[str(v or '').strip() if task.head != 'span' or i == 0 else v or '' for v in t] for i, t in enumerate(texts)], rows.labels, options)
@@ -293,6 +296,7 @@ def _read_tags(rows: Rows, task: Task, where: str) -> Rows:
     "Sentences of words with a tag each."
     for row, (words, tags) in enumerate(zip(rows.texts[0], rows.labels)):
         if len(words) != len(tags): raise UserError(f"{where}, row {row}: {len(words)} words but {len(tags)} tags")
+        if None in tags: raise UserError(f"{where}, row {row}: word {tags.index(None) + 1} has no tag")
     rows = _keep(rows, [len(words) > 0 for words in rows.texts[0]])
     if task.labels: check_labels(rows.labels, task.labels, where)
     return rows
@@ -385,7 +389,8 @@ def encode_retrieval(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Rec
     n = len(rows.ids)
     tokens, cut = encode_texts([rows.texts[0] + rows.texts[1]], tokenizer, recipe.max_length)
     arrays = _arrays(tokens, [*range(n), *range(n)], side=np.repeat(np.array([0, 1], np.int8), n), pair=np.stack([np.arange(n), np.arange(n, 2*n)], 1))
-    return arrays, pd.DataFrame(dict(id=[f'{side}-{i}' for side in 'fe' for i in range(n)], row=np.arange(2*n))), cut
+    names = [label if label and all(label) else (f'f-{i}', f'e-{i}') for i, label in enumerate(rows.labels)]
+    return arrays, pd.DataFrame(dict(id=[pair[side] for side in (0, 1) for pair in names], row=np.arange(2*n))), cut
 
 def encode_corpora(corpora: BuccSplit, tokenizer, recipe: Recipe):
     "Corpora with translations hidden in them: each distinct sentence once, however many names it has. Returns as `encode_sequence` does."
@@ -452,6 +457,11 @@ def _short_questions(questions: list[str], tokenizer, limit: int) -> list[str]:
         kept += [q if len(e) <= limit else q[:e.offsets[limit - 1][1]] for q, e in zip(questions[chunk], batch.encodings)]
     return kept
 
+def _bare(text: str, start: int) -> tuple[int, int]:
+    "The characters of an answer, from and to, without spaces around it, which no token holds."
+    start += len(text) - len(text.lstrip())
+    return start, start + len(text.strip())
+
 def window_answer(
     char: np.ndarray,              # int [tokens, 2]: characters of each token in the context, -1 outside it
     span: tuple[int, int] | None,  # Characters of the answer, from and to; none where there is no answer
@@ -476,16 +486,16 @@ def encode_span(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "Windows of question and context. Returns arrays, gold and the number of contexts that needed several windows."
     questions, contexts = _short_questions(rows.texts[0], tokenizer, min(MAX_QUESTION, recipe.max_length//2 - 4)), rows.texts[1]
     tokens, example, answer, char = [], [], [], []
-    stride = min(recipe.stride, recipe.max_length//4)
+    stride = min(recipe.stride, recipe.max_length//3)
     for chunk in _chunks(len(questions), 500):
         batch = _tokenise(tokenizer, chunk, [questions, contexts], truncation='only_second', max_length=recipe.max_length, stride=stride,
                           return_overflowing_tokens=True, return_offsets_mapping=True)
         for encoding, n in zip(batch.encodings, batch['overflow_to_sample_mapping']):
             n += chunk.start
             place = token_places(encoding, contexts[n])
-            texts, starts = rows.labels[n]['text'], rows.labels[n]['answer_start']
+            spans = [_bare(t, s) for t, s in zip(rows.labels[n]['text'], rows.labels[n]['answer_start'])]
             tokens.append(encoding.ids); example.append(n); char.append(place)
-            answer.append(window_answer(place, (starts[0], starts[0] + len(texts[0])) if texts else None))
+            answer.append(window_answer(place, spans[0] if spans else None))
     arrays = _arrays(tokens, example, answer=np.array(answer, np.int32).reshape(-1, 2), char=np.concatenate(char).astype(np.int32))
     gold = pd.DataFrame(dict(id=rows.ids, context=contexts, question=rows.texts[0], answers=[list(a['text']) for a in rows.labels], answer_start=[list(a['answer_start']) for a in rows.labels]))
     return arrays, gold, len(tokens) - len(questions)
@@ -501,7 +511,7 @@ def encode(
     info: dict,              # What to record with it
 ) -> Encoded:
     "A tokenised split. Raises `UserError` when no row is left."
-    if not rows.ids: raise UserError(f"{info['where']}: no usable row is left ({rows.dropped} dropped)")
+    if not rows.ids: raise UserError(f"{info['where']}: no usable row is left, all {rows.dropped} of them lack a text or a label")
     if not tokenizer.is_fast: raise UserError(f"the tokenizer {tokenizer.name_or_path} has no fast version, which offsets need")
     arrays, gold, cut = ENCODERS[head](rows, labels, tokenizer, recipe)
     return Encoded(head, labels, arrays, gold, info | dict(dropped=rows.dropped, realigned=rows.realigned, cut_or_split=cut))
@@ -641,7 +651,8 @@ class Preparation:
         other = {'test': task.development, 'development': task.test}.get(split, ())
         if task.name != 'bucc': return [(s, None) for s in own]
         def there(source):
-            try: return len(load_split(source.of(lang), root, self.settings.revisions.get(source.repository), cache)) > 0
+            source = source_for(task, source, self.settings).of(lang)
+            try: return len(load_split(source, root, self.settings.revisions.get(source.repository), cache)) > 0
             except MissingData: return False
         present, alternative = there(own[0]), there(other[0])
         if present and alternative: return [(own[0], None)]
@@ -655,13 +666,14 @@ def needed_splits(
     languages: tuple[str, ...] | None, # Languages to score; none: all that the target has
     score_intermediate: bool = False, # Whether the intermediate tasks are scored, too
 ) -> list[tuple[Task, str, str]]:     # Task, split and language
-    "Every split that a study reads: training rows in the source language, test rows in every language."
+    "Every split that a study reads: training rows in the source language, test rows in every language. Raises `UserError` for a target that has none of the languages."
     splits = [(INTERMEDIATE[n], split, settings.source_language) for n in intermediate for split in ('train', 'test')[:1 + score_intermediate]]
     for target in (TARGETS[n] for n in targets):
         if target.train: splits.append((target, 'train', settings.source_language))
-        for code in languages_of(target, settings):
-            if languages is None or code in languages or code == settings.source_language:
-                splits += [(target, 'test', code)] + [(target, 'development', code)]*bool(target.development)
+        spoken = languages_of(target, settings)
+        scored = [c for c in spoken if languages is None or c in languages or c == settings.source_language]
+        if not scored: raise UserError(f"target '{target.name}' has none of the languages {', '.join(languages)}: leave it out, or add some of {', '.join(spoken)}")
+        for code in scored: splits += [(target, 'test', code)] + [(target, 'development', code)]*bool(target.development)
     return splits
 
 # %% ../nbs/30_data.ipynb #7b7e3d7e
@@ -680,6 +692,16 @@ class Prepared:
         "The languages whose test rows are there, in order of their codes."
         return sorted(k.split('/')[2] for k in self.folders if k.startswith(f'{target}/test/'))
 
+def check_length(
+    task: Task,     # A task
+    recipe: Recipe, # Its recipe
+    longest: int,   # Tokens that the encoder can read
+) -> None:
+    "Raises `UserError` for rows that would be longer than the encoder can read."
+    if recipe.max_length > longest:
+        raise UserError(f"'{task.name}' is read in rows of up to {recipe.max_length} tokens, but this encoder reads at most {longest}: "
+                        f"set `recipes: {{all: {{max_length: {longest}, stride: {longest//3}}}}}` in the YAML file of the study")
+
 def prepare(
     splits: list[tuple[Task, str, str]],      # What `needed_splits` says
     preparation: Preparation,                 # Settings, store and tokenizer
@@ -687,27 +709,29 @@ def prepare(
     required: tuple[str, ...] | None = None,  # Languages that some target must have
     progress=lambda items, **_: items,        # A progress bar such as `tqdm`
 ) -> Prepared:
-    "Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a required language are missing."
+    "Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a required language are missing, or rows too long for the encoder."
     import shutil
     folders, records, missing = {}, [], []
-    for task, split, code in progress(splits, desc='data', unit='split'):
-        try: folder, record = preparation.split(task, split, code, recipes[task.name])
-        except MissingData as error:
-            if split == 'train': raise
-            missing.append(dict(task=task.name, split=split, language=code, why=str(error)))
-        else:
-            folders[f'{task.name}/{split}/{code}'] = str(folder)
-            records += record
+    try:
+        for task, split, code in progress(splits, desc='data', unit='split'):
+            try: folder, record = preparation.split(task, split, code, recipes[task.name])
+            except MissingData as error:
+                if split == 'train': raise
+                missing.append(dict(task=task.name, split=split, language=code, why=str(error)))
+            else:
+                check_length(task, recipes[task.name], preparation.tokenizer.model_max_length)
+                folders[f'{task.name}/{split}/{code}'] = str(folder)
+                records += record
+    finally: shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
     for name in dict.fromkeys(t.name for t, s, _ in splits if s == 'test'):
         if not any(k.startswith(f'{name}/test/') for k in folders):
             raise MissingData(f"target '{name}' has no test rows in any of its languages: {next(m['why'] for m in missing if m['task'] == name)}")
     for code in sorted(set(required or ()) - {preparation.settings.source_language}):
         if not any(k.endswith(f'/test/{code}') for k in folders): raise MissingData(f"no target has test rows in {code}: {next((m['why'] for m in missing if m['language'] == code), 'it is none of their languages')}")
-    shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
     return Prepared(folders, records, missing)
 
 # %% ../nbs/30_data.ipynb #7fcf39c5
-_UNSPACED = ('Chinese', 'Japanese', 'Thai')
+_UNSPACED = ('Han', 'Japanese', 'Thai') # Scripts without spaces between words
 _DEVELOPMENT = {'xnli': 'XNLI', 'pawsx': 'PAWS-X.{code}', 'udpos': 'udpos.{ud}', 'panx': 'PAN-X.{code}', 'mlqa': 'MLQA.{code}.{code}'} # XTREME's validation splits that are not its test
 
 def _texts(task: Task, source: Source, columns: Columns, lang: Language, settings: DataSettings, root) -> list[str]:

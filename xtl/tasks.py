@@ -9,7 +9,7 @@ __all__ = ['JIANT', 'XTREME', 'RECIPES', 'HEADS', 'INTERMEDIATE', 'UPOS', 'NER',
 # %% ../nbs/10_tasks.ipynb #2b916ed1
 from dataclasses import dataclass, replace
 
-from .core import closest
+from .core import UserError, closest
 from .languages import XTREME_LANGUAGES, Language
 
 # %% ../nbs/10_tasks.ipynb #3e5090ed
@@ -33,11 +33,12 @@ class Columns:
     text: tuple[str, ...]         # What is read; two texts are a pair, a token task has one list of words
     label: str = ''               # What is predicted: a label, a tag a word, or SQuAD's `answers`; empty for retrieval
     options: tuple[str, ...] = () # Multiple choice: a column an option, or one column with a list of them
+    names: tuple[str, ...] = ()   # Retrieval: what each of the two sentences is called
 
     @property
     def all(self) -> tuple[str, ...]:
         "Every column that must be there."
-        names = (*self.text, *self.options, self.label)
+        names = (*self.text, *self.options, self.label, *self.names)
         return tuple(dict.fromkeys(n.split('.')[0] for n in names if n))
 
 # %% ../nbs/10_tasks.ipynb #280a00e3
@@ -48,7 +49,7 @@ class Recipe:
     epochs: float = 2           # Passes over the training data; sets the compute of phase 3
     max_length: int = 256       # Tokens a sequence, special ones included
     batch_size: int = 32        # Examples an optimiser step
-    stride: int = 128           # Tokens that neighbouring windows of a long context share
+    stride: int = 128           # Tokens that neighbouring windows of a long context share, at most a third of `max_length`
     warmup: float = 0.1         # Share of the run over which the rate rises
     weight_decay: float = 0.01  # AdamW's
     max_grad_norm: float = 1.0  # Gradient clipping; 0 for none
@@ -132,7 +133,8 @@ TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('xquad', 'question answering', 'span', _QA, _SQUAD, 'XQuAD.{code}', 'validation', 'f1', 'ar de el en es hi ru th tr vi zh'),
     _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1', 'ar de en es hi vi zh'),
     _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation', 'f1', 'ar bn en fi id ko ru sw te'),
-    _target('bucc', 'bitext mining', 'retrieval', _BITEXT, (), 'bucc18.{code}', 'test', 'f1', 'de fr ru zh', development=(Source(_XT, 'bucc18.{code}', 'validation'),)),
+    _target('bucc', 'bitext mining', 'retrieval', replace(_BITEXT, names=('source_lang', 'target_lang')), (), # where the Hub keeps the names
+            'bucc18.{code}', 'test', 'f1', 'de fr ru zh', development=(Source(_XT, 'bucc18.{code}', 'validation'),)),
     _target('tatoeba', 'sentence retrieval', 'retrieval', _BITEXT, (), 'tatoeba.{tatoeba}', 'validation', 'accuracy', ' '.join(_TATOEBA)),
 )}
 TASKS: dict[str, Task] = INTERMEDIATE | TARGETS
@@ -157,18 +159,35 @@ def task(
     what = 'intermediate task' if among is INTERMEDIATE else 'target' if among is TARGETS else 'task'
     return among[closest(name, among, what)]
 
+def _setting(
+    name: str,  # A field of `Recipe`
+    value,      # As YAML gives it: 2e-5 without a dot arrives as text
+    where: str, # For the message
+) -> int | float:
+    "A setting of a recipe as a number. Raises `UserError` for what it cannot be."
+    whole, least = name in ('max_length', 'batch_size', 'stride'), {'max_length': 8, 'batch_size': 1}.get(name, 0)
+    above, below = name in ('learning_rate', 'epochs'), 1. if name == 'warmup' else float('inf')
+    try: number = float(value)
+    except (TypeError, ValueError): number = float('nan')
+    if isinstance(value, bool) or not least <= number < below or (above and number == 0) or (whole and number % 1):
+        wanted = 'a share from 0 to below 1' if name == 'warmup' else f"a {'whole ' if whole else ''}number {'above 0' if above else f'of at least {least}'}"
+        raise UserError(f'`{name}` in `{where}` must be {wanted}, but is {value!r}')
+    return int(number) if whole else number
+
 def recipe(
     task: Task,           # The task
     which: str = 'jiant', # 'jiant' or 'xtreme'
     changes: dict[str, dict] | None = None, # Settings to change, by task, by head or for `all`; the narrowest wins
 ) -> Recipe:
-    "How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist."
+    "How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist, and for a value that cannot be."
     base = RECIPES[closest(which, RECIPES, 'recipe')]
     found = base.get(task.name, base[task.head])
     for key in (changes or {}): closest(key, ('all', *HEADS, *TASKS), 'task in `recipes`')
     for key in ('all', task.head, task.name):
-        for setting in (given := (changes or {}).get(key, {})): closest(setting, Recipe.__dataclass_fields__, f'setting in `recipes: {key}`')
-        found = replace(found, **given)
+        where, given = f'recipes: {key}', (changes or {}).get(key, {})
+        if not isinstance(given, dict): raise UserError(f'`{where}` must map settings to numbers, but is {given!r}')
+        for setting in given: closest(setting, Recipe.__dataclass_fields__, f'setting in `{where}`')
+        found = replace(found, **{setting: _setting(setting, value, where) for setting, value in given.items()})
     return found
 
 # %% ../nbs/10_tasks.ipynb #8cae1181
