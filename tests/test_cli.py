@@ -91,6 +91,9 @@ def test_a_mistake_is_answered_by_one_line_and_exit_code_2(xtl, tmp_path, monkey
     (dict(design=[['mnli', 'squad']]), "intermediate task in `design`"),
     (dict(languages=['zz']), "language 'zz'"),
     (dict(cooldown=2), 'cooldown must be a share'),
+    (dict(max_test=0), 'max_test must be a whole number of at least 1'),
+    (dict(processes=0), 'processes must be a whole number of at least 1'),
+    (dict(precision='fp16'), "did you mean 'bf16'?"),
 ])
 def test_a_wrong_setting_is_named(xtl, tmp_path, changes, message):
     code, _, err = xtl('plan', write(tmp_path/'mine.yaml', **changes))

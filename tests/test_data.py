@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from xtl.core import UserError
-from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts, read_rows
+from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts, read_rows, source_for
 from xtl.encoder import load_tokenizer
 from xtl.languages import LANGUAGES
 from xtl.mini import write_world
@@ -212,6 +212,13 @@ def test_neighbouring_windows_share_the_stride_of_the_recipe(name):
 def test_rows_longer_than_the_encoder_can_read_are_refused(mini):
     with pytest.raises(UserError, match=r"'xquad' .* 384 tokens, but this encoder reads at most 96: set `recipes: {all: {max_length: 96, stride: 32}}`"):
         prepare([(TARGETS['xquad'], 'test', c) for c in ('qab', 'qac')], mini, {'xquad': recipe(TARGETS['xquad'])})
+
+
+def test_a_source_that_is_named_takes_the_place_of_the_tasks_own_rows_alone():
+    settings = DataSettings(sources={'xnli': {'repository': 'some/where', 'config': '{code}'}, 'anli': {'repository': 'other/anli'}})
+    xnli, anli = TARGETS['xnli'], INTERMEDIATE['anli']
+    assert [source_for(xnli, s, settings).repository for s in (*xnli.train, *xnli.test)] == ['nyu-mll/multi_nli', 'some/where']
+    assert [source_for(anli, s, settings).repository for s in anli.train] == ['other/anli']*3 + ['nyu-mll/multi_nli', 'stanfordnlp/snli']
 
 
 def test_a_missing_column_is_named_with_what_was_found(world, tmp_path):

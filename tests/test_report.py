@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import pytest
-from xtl.core import UserError
+from xtl.core import UserError, write_json
 from xtl.figures import encoder_kind, find
+from xtl.metrics import write_gold
 from xtl.report import answer_sentences, caveats, claims, render, table_pareto, table_published, table_xtreme, template_folder
 from xtl.simulation import Design, Noise, simulate_study
 
@@ -239,6 +240,22 @@ def test_targets_alone_leave_open_what_tasks_bring():
 def test_numbers_that_lack_a_budget_are_told():
     all_run, lacking = (simulated_findings(MINI, only=only) for only in (lambda r: r.score > -1e9, lambda r: ~((r.n_tasks == 9) & (r.budget_flops == 4e12))))
     assert ['Not every number of tasks' in ' '.join(caveats(f)) for f in (all_run, lacking)] == [False, True]
+
+def test_what_of_the_data_was_not_there_or_not_used_is_told(tmp_path):
+    out = write_outcome(tmp_path/'out', simulate_study(MINI))
+    write_json(out/'workspace.json', dict(missing=[dict(task='panx', split='test', language='qab', why='not there'), dict(task='bucc', split='development', language='qac', why='not there')], shape=dict(parameters=1_884_288)))
+    (out/'study.yaml').write_text('source_language: qaa\nmax_train: 2000\nmax_test: null\n')
+    notes = caveats(find(out))
+    assert 'Not in the data, so not scored: panx in qab.' in notes and 'The data were cut to at most 2,000 training rows a split, so no score is the benchmark’s own.' in notes
+
+def test_a_target_on_which_all_cells_give_the_commonest_answer_was_hardly_learned(tmp_path):
+    results = simulate_study(MINI)
+    results.loc[results.target == 'pawsx', 'score'] = 57.
+    out = write_outcome(tmp_path/'out', results)
+    assert not [n for n in caveats(find(out)) if 'hardly learned' in n] # half of the labels are of either kind, as far as is known
+    write_gold(out/'gold', 'pawsx', 'qaa', ['0']*57 + ['1']*43)
+    found = find(out)
+    assert [n for n in caveats(found) if n.startswith('pawsx was hardly learned')] and not len(found.collapsed)
 
 def test_average_of_xtreme_counts_the_source_language():
     found = simulated_findings(MINI, seed=3)

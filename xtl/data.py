@@ -155,14 +155,15 @@ def source_for(
     source: Source,         # Where its rows are by default
     settings: DataSettings, # May name another place
 ) -> Source | Path:         # A source, a text file, or the folder of BUCC's original files
-    "Where a task's rows are, after the settings' `sources`. Raises `UserError` for CCGbank without a folder."
+    "Where a task's rows are, after the settings' `sources`, which leave alone what a task trains on of another data set: XNLI of MNLI. Raises `UserError` for CCGbank without a folder."
     given = settings.sources.get(task.name, {})
     if not isinstance(given, dict): raise UserError(f"`sources: {task.name}` must map `repository` and `config` (or `folder`) to names, but is {given!r}")
     for key in given: closest(key, ('repository', 'config', 'folder'), f'key in `sources: {task.name}`')
     if 'folder' in given and task.name not in ('ccg', 'bucc'): raise UserError(f"`sources: {task.name}` names a folder, but only ccg and bucc are read from one; name a `repository` and a `config`")
     if 'folder' in given and task.name == 'bucc': return Path(given['folder']).expanduser()
     if 'folder' in given: return Path(given['folder']).expanduser()/('train.txt' if source.split == 'train' else 'dev.txt')
-    if given: return Source(given.get('repository', source.repository), given.get('config', source.config), source.split)
+    own = (source.repository, source.config) == (task.test[0].repository, task.test[0].config)
+    if given and own: return Source(given.get('repository', source.repository), given.get('config', source.config), source.split)
     if source.repository == 'ccgbank': raise MissingData(f"task 'ccg' has no data: {CCGBANK_HELP}")
     return source
 

@@ -62,7 +62,7 @@ def find(
     boot = bootstrap(panel) if len(panel.cells) else None
     table = lambda compute: compute(boot) if boot else pd.DataFrame()
     return Findings(outcome, panel, boot, table(levels), {over: table(lambda b: gains(b, over)) for over in ('none', 'target-only')}, table(best_number),
-                    table(trade_off), contributions(panel) if boot else pd.DataFrame(), collapsed_runs(panel))
+                    table(trade_off), contributions(panel) if boot else pd.DataFrame(), collapsed_runs(panel, outcome.chance))
 
 # %% ../nbs/91_figures.ipynb #85a8354c
 def flops_text(

@@ -123,7 +123,7 @@ def check_study(
                     temperature=positive(study.temperature, 'temperature'), cap=whole(study.cap, 'cap', 1), piece_tokens=whole(study.piece_tokens, 'piece_tokens', 1), processes=whole(study.processes, 'processes', 1),
                     checkpoint_seconds=positive(study.checkpoint_seconds, 'checkpoint_seconds'))
     for what in ('max_train', 'max_test', 'retrieval_layer'):
-        if getattr(study, what) is not None: whole(getattr(study, what), what)
+        if getattr(study, what) is not None: whole(getattr(study, what), what, 0 if what == 'retrieval_layer' else 1)
     for what in ('retrieval_special_tokens', 'score_intermediate', 'freeze_embeddings', 'packing', 'compile'):
         if not isinstance(getattr(study, what), bool): raise UserError(f'{what} must be true or false, but is {getattr(study, what)!r}')
     _check_design(study)

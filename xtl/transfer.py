@@ -316,7 +316,8 @@ def _languages(prepared: Prepared, target: str, observe: Callable | None) -> Ite
     from accelerate import PartialState
     from tqdm import tqdm
     codes = prepared.languages(target)[PartialState().process_index::PartialState().num_processes]
-    notebook = 'ipykernel' in sys.modules # which takes what comes from standard error for a warning
+    shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
+    notebook = hasattr(shell, 'kernel') # which takes what comes from standard error for a warning
     bar = tqdm(codes, target, unit='language', mininterval=1, file=sys.stdout if notebook else sys.stderr, disable=not (observe and (notebook or sys.stderr.isatty())))
     for n, code in enumerate(bar, 1):
         if observe: observe(dict(note=f'language {n} of {len(codes)}', flops=0.0, seconds=0.0))
