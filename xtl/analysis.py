@@ -46,7 +46,7 @@ class Outcome:
     segments: pd.DataFrame # A row a (cell, stretch of training); cells that shared a stretch name the same
     plan: pd.DataFrame    # A row a cell: operations as planned
     cells: pd.DataFrame   # A row a cell: cell, state, error, notebook
-    missing: pd.DataFrame # A row a split that the data lack: task, split, language
+    missing: pd.DataFrame # A row a split that the data lack: task, split, language, why
     parameters: int | None # Weights of the encoder; none where it is not known
     chance: dict          # Target to the points that one and the same answer reaches in the source language
 
@@ -84,25 +84,29 @@ def _commonest(gold: Path, source: str) -> dict[str, float]:
     labels = {t: read_gold(path, t) for t, path in files.items() if path.exists()}
     return {t: 100 * pd.Series(l).value_counts(normalize=True).iloc[0] for t, l in labels.items() if l}
 
+def _json(path: Path, default):
+    "What a JSON file holds, or this where there is none."
+    return read_json(path) if path.exists() else default
+
 def read_outcome(
     folder: str | Path, # The run's folder
 ) -> Outcome:           # What it holds
     "A finished, unfinished or empty run. Raises `UserError` when there is no such folder or a table is not of this version."
     folder = Path(folder).resolve()
     if not folder.is_dir(): raise UserError(f"no run at {folder}: give the folder that `xtl run` wrote")
-    study, versions, data = folder/'study.yaml', folder/'versions.json', folder/'data.json'
-    settings = yaml.safe_load(study.read_text()) if study.exists() else {}
-    rows = pd.DataFrame(read_json(data) if data.exists() else [])
-    plan, space = _table(folder/'plan.parquet', PLAN_COLUMNS), read_json(folder/'workspace.json') if (folder/'workspace.json').exists() else {}
+    study = folder/'study.yaml'
+    settings = (yaml.safe_load(study.read_text()) if study.exists() else None) or {}
+    rows, space = pd.DataFrame(_json(folder/'data.json', [])), _json(folder/'workspace.json', {})
+    plan = _table(folder/'plan.parquet', PLAN_COLUMNS)
     missing = pd.DataFrame(space.get('missing', []), columns=['task', 'split', 'language', 'why'])
     return Outcome(
-        folder=folder, settings=settings or {}, versions=read_json(versions) if versions.exists() else {},
+        folder=folder, settings=settings, versions=_json(folder/'versions.json', {}),
         data=rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows]))),
         results=_table(folder/'results.parquet', RESULT_COLUMNS), ledger=_table(folder/'ledger.parquet', LEDGER_COLUMNS),
         curves=_table(folder/'curves.parquet', CURVE_COLUMNS), layers=_table(folder/'layers.parquet', LAYER_COLUMNS),
         segments=_table(folder/'segments.parquet', SEGMENT_COLUMNS), plan=plan,
         cells=_cell_states(folder, plan.cell), missing=missing, parameters=space.get('shape', {}).get('parameters'),
-        chance=CHANCE | _commonest(folder/'gold', (settings or {}).get('source_language', 'en')))
+        chance=CHANCE | _commonest(folder/'gold', settings.get('source_language', 'en')))
 
 # %% ../nbs/90_analysis.ipynb #802fb9cf
 HEADLINE_METRICS = ('accuracy', 'f1', 'exact_match')
@@ -608,9 +612,9 @@ def _source_scores(panel: Panel, chance: dict[str, float]) -> list[tuple[str, np
 def never_learned(
     panel: Panel,                      # Scores
     chance: dict[str, float] = CHANCE, # Target to the points that one and the same answer reaches
-) -> dict[str, float]:                 # Target to its median score in the source language
+) -> list[str]:                        # Targets
     "The targets whose middle cell is less than 5 points above chance."
-    return {name: median for name, _, median, lowest in _source_scores(panel, chance) if median - lowest < LEARNED}
+    return [name for name, _, median, lowest in _source_scores(panel, chance) if median - lowest < LEARNED]
 
 def collapsed_runs(
     panel: Panel,                      # Scores

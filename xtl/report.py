@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from .analysis import (GAP, MIXED_ROWS, RETRIEVAL_GAP, SLOPES, Panel, best_number, bootstrap, exchange_rate, gains, mixed_model, never_learned, pareto_front, without_collapsed)
+from .analysis import (GAP, LEARNED, MIXED_ROWS, RETRIEVAL_GAP, SLOPES, Outcome, Panel, best_number, bootstrap, exchange_rate, gains, mixed_model, never_learned, pareto_front, without_collapsed)
+from .compute import Shape
 from .core import UserError, write_aside
 from .execution import NotebookFailed, execute_notebook, template
 from .figures import (GROUP_NAMES, Findings, against_text, counted, encoder_kind, encoder_name, executed_compute, featured_gain, flops_text, interval_text, missing, percent_text, resource,
@@ -102,14 +103,14 @@ def answer_sentences(
 def _size_text(parameters: int | None) -> str:
     "How small a small encoder is."
     if not parameters: return ''
-    return f', with {parameters/1e6:.3g} million weights where XLM-R base has {XLM_R["FacebookAI/xlm-roberta-base"][3]/1e6:.0f} million'
+    return f', with {parameters/1e6:.3g} million weights where XLM-R base has {Shape(*XLM_R["FacebookAI/xlm-roberta-base"]).parameters/1e6:.0f} million'
 
-def _data_caveats(outcome) -> list[str]:
+def _data_caveats(outcome: Outcome) -> list[str]:
     "What of the data was not used, and what was not there."
-    notes, missing, settings = [], outcome.missing[outcome.missing.split == 'test'], outcome.settings
+    notes, lacking, settings = [], outcome.missing[outcome.missing.split == 'test'], outcome.settings
     cut = [f'{settings[n]:,} {what}' for n, what in (('max_train', 'training rows a split'), ('max_test', 'test rows a language')) if settings.get(n)]
     if cut: notes.append(f'The data were cut to at most {" and ".join(cut)}, so no score is the benchmark’s own.')
-    if len(missing): notes.append('Not in the data, so not scored: ' + '; '.join(f'{t} in {", ".join(sorted(part.language))}' for t, part in missing.groupby('task', sort=False)) + '.')
+    if len(lacking): notes.append('Not in the data, so not scored: ' + '; '.join(f'{t} in {", ".join(sorted(part.language))}' for t, part in lacking.groupby('task', sort=False)) + '.')
     return notes
 
 def caveats(
@@ -120,8 +121,8 @@ def caveats(
     if kind == 'mini': notes.append('This is a mini study in a made-up world of small artificial languages. It shows that the method works; it says nothing about XTREME, XLM-R or real languages.')
     if kind == 'small': notes.append(f"The encoder '{encoder_name(outcome)}' is small{_size_text(outcome.parameters)}: it is not one of the published multilingual encoders, and what holds for it need not hold for them.")
     notes += _data_caveats(outcome)
-    if len(unlearned := never_learned(found.panel, outcome.chance)):
-        notes.append(f'{", ".join(unlearned)} {"was" if len(unlearned) == 1 else "were"} hardly learned: the middle cell is less than 5 points above what one and the same answer reaches in the source language. What is said of {"it" if len(unlearned) == 1 else "them"} is noise.')
+    if unlearned := never_learned(found.panel, outcome.chance):
+        notes.append(f'{", ".join(unlearned)} {"was" if len(unlearned) == 1 else "were"} hardly learned: the middle cell is less than {LEARNED} points above what one and the same answer reaches in the source language. What is said of {"it" if len(unlearned) == 1 else "them"} is noise.')
     failed = outcome.cells[outcome.cells.state.isin(['failed'])]
     if len(failed): notes.append(f'{len(failed)} of {counted(len(outcome.cells), "cell")} failed; what would have been seen there is missing from all numbers.')
     waiting = outcome.cells[~outcome.cells.state.isin(['failed', 'done'])]
@@ -331,7 +332,7 @@ def table_collapsed(
     found: Findings, # What the study found
 ) -> HTML:
     "The answer with and without collapsed runs."
-    rule = 'A run has collapsed when its score in the source language is below the middle between chance and the median over all cells, where the median is at least 5 points above chance; chance is the share of the commonest label for XNLI and PAWS-X, 0 for the others.'
+    rule = f'A run has collapsed when its score in the source language is below the middle between chance and the median over all cells, where the median is at least {LEARNED} points above chance; chance is the share of the commonest label for XNLI and PAWS-X, 0 for the others.'
     if found.boot is None: return missing(f'Collapsed runs: there are no scores to look at. The rule: {rule}')
     if not len(found.collapsed): return HTML(f'<p>{html.escape(rule)} No run of this study has.</p>')
     clean, parts = without_collapsed(found.outcome.results, found.outcome.source, found.outcome.chance), []

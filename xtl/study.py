@@ -122,8 +122,8 @@ def check_study(
                     target_flops=None if study.target_flops is None else positive(study.target_flops, 'target_flops'),
                     temperature=positive(study.temperature, 'temperature'), cap=whole(study.cap, 'cap', 1), piece_tokens=whole(study.piece_tokens, 'piece_tokens', 1), processes=whole(study.processes, 'processes', 1),
                     checkpoint_seconds=positive(study.checkpoint_seconds, 'checkpoint_seconds'))
-    for what in ('max_train', 'max_test', 'retrieval_layer'):
-        if getattr(study, what) is not None: whole(getattr(study, what), what, 0 if what == 'retrieval_layer' else 1)
+    for what, least in (('max_train', 1), ('max_test', 1), ('retrieval_layer', 0)):
+        if getattr(study, what) is not None: whole(getattr(study, what), what, least)
     for what in ('retrieval_special_tokens', 'score_intermediate', 'freeze_embeddings', 'packing', 'compile'):
         if not isinstance(getattr(study, what), bool): raise UserError(f'{what} must be true or false, but is {getattr(study, what)!r}')
     _check_design(study)
