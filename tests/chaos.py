@@ -70,14 +70,13 @@ def cell_of(process: psutil.Process) -> str:
     return ''
 
 
-def victims(runs: list[subprocess.Popen]) -> list[tuple[str, psutil.Process]]:
-    "Workers, processes of cells, and kernels."
+def started_by(pid: int) -> list[tuple[str, psutil.Process]]:
+    "Workers, processes of cells, and kernels that a process started, by kind. Any of them may end while it is looked at."
     kinds = {'ipykernel_launcher': 'kernel', 'xtl.execution': 'cell', 'spawn_main': 'worker'}
     found = []
-    for run in runs:
-        with suppress(psutil.Error):
-            for process in psutil.Process(run.pid).children(recursive=True):
-                with suppress(psutil.Error): found += [(kind, process) for text, kind in kinds.items() if text in ' '.join(process.cmdline())]
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error): found += [(kind, process) for text, kind in kinds.items() if text in ' '.join(process.cmdline())]
     return found
 
 
@@ -86,7 +85,7 @@ def disturb(runs: list[subprocess.Popen], kills: int, pause: float, rng: random.
     count, spared, seen = dict.fromkeys(('worker', 'cell', 'kernel'), 0), {}, set()
     while any(run.poll() is None for run in runs):
         time.sleep(pause*rng.uniform(0.5, 1.5))
-        found = victims(runs)
+        found = [one for run in runs for one in started_by(run.pid)]
         seen |= {process for _, process in found}
         if not found or sum(count.values()) >= kills: continue
         kind = rng.choice(sorted({k for k, _ in found})) # of any kind with the same probability

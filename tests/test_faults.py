@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from chaos import chaos
+from chaos import chaos, started_by
 from test_cli import TINY
 from xtl.execution import Cluster, Job, KernelDied, Limits, claimed, connect, execute_cell, execute_notebook, read_status, visible_gpus
 
@@ -26,11 +26,6 @@ def study(tmp_path):
     path = tmp_path/'tiny.yaml'
     path.write_text(yaml.safe_dump(TINY | dict(targets=['xnli', 'tatoeba'], budgets=[4e9], target_flops=2e10)))
     return path
-
-
-def family(text):
-    "Processes whose command line has `text` in it."
-    return [p for p in psutil.process_iter(['cmdline']) if text in ' '.join(p.info['cmdline'] or [])]
 
 
 def begin(*words):
@@ -45,17 +40,13 @@ def wait_for_cells(run, out):
     time.sleep(3)
 
 
-def processes_of(run):
-    return psutil.Process(run.pid).children(recursive=True)
-
-
 @pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_process_and_goes_on(study, tmp_path, xtl, how):
     out = tmp_path/'out'
     run = begin('run', study, '--out', out, '--workers', '2')
     wait_for_cells(run, out)
-    children = processes_of(run)
-    assert {'ipykernel_launcher', 'xtl.execution'} <= {w for p in children for w in p.cmdline()}
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert {'kernel', 'cell'} <= {kind for kind, _ in started_by(run.pid)}
     run.send_signal(how)
     _, err = run.communicate(timeout=180)
     if how == signal.SIGKILL: assert run.returncode == -9
@@ -194,11 +185,12 @@ def test_every_local_worker_has_its_gpu_and_declares_it(monkeypatch):
 
 
 def test_a_worker_that_dies_again_while_it_starts_is_replaced():
-    def workers(): return [p for p in family('spawn_main') if psutil.Process() in p.parents()]
+    def workers(): return [p for kind, p in started_by(os.getpid()) if kind == 'worker']
     with connect(Cluster(1)) as client:
         for _ in range(3):
             before = workers()
-            for process in before: process.kill()
+            for process in before:
+                with suppress(psutil.NoSuchProcess): process.kill()
             deadline = time.time() + 60
             while not set(workers()) - set(before) and time.time() < deadline: time.sleep(0.01) # the next one is killed at its start
         assert client.submit(int, '7').result(timeout=120) == 7

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from chaos import started_by
 from test_cli import TINY
 
 STUDY = TINY | dict(name='several', targets=['xnli', 'panx', 'tatoeba'], budgets=[4e9], n_tasks=[2], controls=[], score_intermediate=True)
@@ -28,7 +29,7 @@ def start(folder, n, **changes):
 def forked(run):
     "The processes that a kernel of a run has forked."
     with suppress(psutil.Error):
-        kernels = [p for p in psutil.Process(run.pid).children(recursive=True) if 'ipykernel_launcher' in ' '.join(p.cmdline())]
+        kernels = [p for kind, p in started_by(run.pid) if kind == 'kernel']
         return [k for k in kernels if k.parent() in kernels]
     return []
 
