@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
+from scipy.stats import ttest_ind
 from xtl.analysis import (TIERS, best_number, bootstrap, collapsed_runs, contrast, contributions, coverage, detectable_difference, gains, levels, mixed_model,
     noise_of, pareto_front, score_panel, simulated_panel, trade_off, without_collapsed)
 from xtl.simulation import Design, Noise, simulate_study
@@ -30,6 +31,32 @@ def test_interval_of_one_block_is_students(seeds=6):
     half = student.ppf(0.975, seeds - 1) * np.std(scores, ddof=1) / np.sqrt(seeds)
     row = rows_of(levels(boot), kind='all', n_tasks=9, budget_flops=4e12).iloc[0]
     assert row.score == pytest.approx(np.mean(scores)) and (row.high - row.low) / 2 == pytest.approx(half, rel=0.03)
+
+def test_noise_of_single_test_sets_is_counted_once():
+    "With no other noise the scatter of the runs, that of the languages and their overlap all estimate the same variance, which is known here."
+    design, parts, errors = Design(seeds=6), [], []
+    for seed in range(30):
+        panel = simulated_panel(design, Noise(run=0., cooldown=0., language=0., residual=1.), seed=seed)
+        boot = bootstrap(panel, resamples=400, kinds=('all',))
+        points, group = boot.points, boot.column('all', 'all')
+        row = np.where(points.budget_flops == 4e12, (points.n_tasks == 9).astype(float) - (points.control == 'target-only'), 0.)
+        others = panel.pairs[panel.pairs.language != panel.source]
+        weights = 1/others.target.nunique()/others.groupby('target').language.transform('size')
+        known = 2*(weights**2).sum()/design.seeds
+        parts.append([row @ covariance[group] @ row/known for covariance in (boot.run_covariance, boot.language_covariance[0], boot.overlap)])
+        errors.append(contrast(boot, row[None], np.array([group])).error[0, 0]**2/known)
+    assert np.mean(parts, 0) == pytest.approx([1, 1, 1], abs=0.25)
+    assert np.mean(errors) < 1.6 # twice as much if they were added; never less than the larger of the two
+
+def test_gap_between_groups_of_few_languages_is_students():
+    panel = simulated_panel(Design(seeds=2), Noise(run=0., cooldown=0., language=2., residual=0.01), seed=4)
+    boot = bootstrap(panel, resamples=20_000, kinds=('tier',))
+    column = panel.cells.budget_flops == 4e12
+    with_tasks, alone = (panel.scores[(column & chosen).to_numpy()].mean(0) for chosen in (panel.cells.n_tasks == 9, panel.cells.control == 'target-only'))
+    by_language = panel.pairs.assign(gain=with_tasks - alone).groupby(['tier', 'language']).gain.mean()
+    textbook = ttest_ind(by_language['low'], by_language.drop(panel.source, level='language')['high']).confidence_interval()
+    row = rows_of(gains(boot, 'target-only'), kind='gap', group='low − high', n_tasks=9, budget_flops=4e12).iloc[0]
+    assert (row.low, row.high) == pytest.approx(tuple(textbook), abs=0.05)
 
 def test_budgets_of_a_trunk_move_together():
     boot = bootstrap(simulated_panel(Design(seeds=6), Noise(run=3., cooldown=0.1), seed=5))

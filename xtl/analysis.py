@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATA_COLUMNS', 'LEDGER_COLUMNS', 'CURVE_COLUMNS', 'LAYER_COLUMNS', 'SEGMENT_COLUMNS', 'PLAN_COLUMNS', 'CHANCE',
-           'HEADLINE_METRICS', 'CELL_COLUMNS', 'TIERS', 'GAP', 'RETRIEVAL_GAP', 'DIFFERENCES', 'ENOUGH_UNITS', 'DRAWN',
+           'HEADLINE_METRICS', 'CELL_COLUMNS', 'TIERS', 'GAP', 'RETRIEVAL_GAP', 'DIFFERENCES', 'ENOUGH', 'DRAWN',
            'REFERENCES', 'SLOPES', 'LEARNED', 'MIXED_ROWS', 'Outcome', 'read_outcome', 'Panel', 'score_panel',
            'simulated_panel', 'group_weights', 'run_units', 'RunTable', 'run_table', 'Bootstrap', 'bootstrap',
            'Contrast', 'contrast', 'tidy', 'levels', 'holm', 'gains', 'best_number', 'trade_off', 'exchange_rate',
@@ -12,6 +12,7 @@ __all__ = ['DATA_COLUMNS', 'LEDGER_COLUMNS', 'CURVE_COLUMNS', 'LAYER_COLUMNS', '
            'noise_of', 'detectable_difference', 'planned_design', 'coverage']
 
 # %% ../nbs/90_analysis.ipynb #02584f0d
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def _point_means(runs: RunTable) -> np.ndarray:
     return out
 
 # %% ../nbs/90_analysis.ipynb #13c307d3
-ENOUGH_UNITS = 4
+ENOUGH = 4
 
 def _residuals(runs: RunTable, blocks: list[str]) -> tuple[np.ndarray, int]:
     "Inflated residuals of single runs in these blocks, of shape (units, budgets, columns), and their degrees of freedom."
@@ -274,30 +275,34 @@ def _residuals(runs: RunTable, blocks: list[str]) -> tuple[np.ndarray, int]:
     return np.nan_to_num(pool) * np.sqrt(len(pool) / np.maximum(valid, 1)), freedom
 
 # %% ../nbs/90_analysis.ipynb #50066009
-def _draw_block(runs: RunTable, block: str, pool: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    "Deviations of a block's means, of shape (resamples, budgets, columns): a residual drawn for each unit, its budgets together."
-    present = ~np.isnan(runs.scores[(runs.units.block == block).to_numpy()][..., 0])
-    n, by_budget = len(present), present.sum(0)
-    counts = rng.multinomial(n, np.full(len(pool), 1 / len(pool)), size=resamples) / n
-    deviation = (counts @ pool.reshape(len(pool), -1)).reshape(resamples, *pool.shape[1:])
-    seeds = runs.units.seeds[runs.units.block == block].mean()
-    return deviation * np.sqrt(n / seeds / np.maximum(by_budget, 1))[None, :, None]
+def _pools(runs: RunTable) -> Iterator[tuple[str, np.ndarray, np.ndarray, int, int]]:
+    "Of each block: its name, its points, the residuals (runs, budgets, columns) that its noise is drawn from, their variance component (0 when pooled) and its degrees of freedom."
+    size = runs.units.block.value_counts()
+    pooled = _residuals(runs, sorted(size.index))
+    for number, block in enumerate(sorted(size.index), 1):
+        own = size[block] >= ENOUGH
+        pool, freedom = _residuals(runs, [block]) if own else pooled
+        if block == 'none' and not own and len(runs.budgets) > 1: pool = np.repeat(pool[:, 1:2], len(runs.budgets), 1)
+        yield block, np.flatnonzero(runs.points.block == block), pool, number if own else 0, freedom
+
+def _runs_behind(runs: RunTable, block: str) -> np.ndarray:
+    "How many runs a block's mean averages at each of its points."
+    inside = (runs.units.block == block).to_numpy()
+    units = (~np.isnan(runs.scores[inside][..., 0])).sum(0)[np.searchsorted(runs.budgets, runs.points.budget_flops[runs.points.block == block])]
+    return units * runs.units.seeds[inside].mean()
 
 def _run_deviations(runs: RunTable, resamples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
-    "Deviations of all points (resamples, points, columns), each point's variance component, and the components' degrees of freedom."
-    size = runs.units.block.value_counts()
-    pooled, pooled_freedom = _residuals(runs, sorted(size.index))
+    "Deviations of all points (resamples, points, columns), each point's variance component, and the components' degrees of freedom. A residual is drawn for each unit, its budgets together."
     deviations = np.full((resamples, len(runs.points), runs.scores.shape[2]), np.nan, np.float32)
-    component, freedom = np.zeros(len(runs.points), int), {0: pooled_freedom}
-    for number, block in enumerate(sorted(size.index), 1):
-        own = size[block] >= ENOUGH_UNITS
-        pool, degrees = _residuals(runs, [block]) if own else (pooled, pooled_freedom)
-        index = np.flatnonzero(runs.points.block == block)
-        if own: component[index], freedom[number] = number, degrees
+    component, freedom = np.zeros(len(runs.points), int), {}
+    for block, index, pool, number, degrees in _pools(runs):
+        component[index], freedom[number] = number, degrees
         if not len(pool): continue
-        if block == 'none' and not own and len(runs.budgets) > 1: pool = np.repeat(pool[:, 1:2], len(runs.budgets), 1)
+        units = (runs.units.block == block).sum()
+        counts = rng.multinomial(units, np.full(len(pool), 1 / len(pool)), size=resamples) / units
+        drawn = (counts @ pool.reshape(len(pool), -1)).reshape(resamples, *pool.shape[1:])
         column = np.searchsorted(runs.budgets, runs.points.budget_flops[index])
-        deviations[:, index] = _draw_block(runs, block, pool, resamples, rng)[:, column]
+        deviations[:, index] = drawn[:, column] * np.sqrt(units / _runs_behind(runs, block))[None, :, None]
     return deviations, component, freedom
 
 # %% ../nbs/90_analysis.ipynb #1e54eae2
@@ -315,6 +320,31 @@ def _language_deviations(panel: Panel, means: np.ndarray, mask: np.ndarray, resa
         targets += size > 0
     return total / targets[:, None] - (means @ _weights(panel, mask))[None]
 
+# %% ../nbs/90_analysis.ipynb #89d16fbe
+def _language_responses(pool: np.ndarray, weights: np.ndarray, languages: pd.Series) -> np.ndarray:
+    "Covariance over budgets of a run's weighted mean, as far as single languages respond in their own way. `pool` is (runs, budgets, pairs); zero for one language."
+    names, code = np.unique(languages, return_inverse=True)
+    n, by_language = len(names), np.eye(len(names))[code] * weights[:, None]
+    if n < 2 or not len(pool): return np.zeros((pool.shape[1], pool.shape[1]))
+    response = pool @ by_language
+    own = response - by_language.sum(0) * response.sum(-1, keepdims=True)
+    return np.einsum('rbl,rcl->bc', own, own) / len(pool) * n / (n - 1)
+
+def _overlaps(panel: Panel, groups: pd.DataFrame, runs: RunTable) -> np.ndarray:
+    "What the covariances by runs and by languages both hold, of shape (groups, points, points); of a gap, the sum over its two sides. `runs` has pairs as columns."
+    masks, points = {(kind, name): mask for kind, name, mask in _members(panel)}, len(runs.points)
+    out, at = np.zeros((len(groups), points, points)), {name: i for i, name in enumerate(zip(groups.kind, groups.group))}
+    for block, index, pool, *_ in _pools(runs):
+        column, behind = np.searchsorted(runs.budgets, runs.points.budget_flops[index]), np.sqrt(_runs_behind(runs, block))
+        for name, row in at.items():
+            if name[0] in ('language', 'source', 'gap'): continue
+            mask = masks[name]
+            covariance = _language_responses(pool[:, :, mask], _weights(panel, mask)[mask], panel.pairs.language[mask])
+            out[np.ix_([row], index, index)] = covariance[np.ix_(column, column)] / np.outer(behind, behind)
+    for name, (more, less) in DIFFERENCES.items():
+        if ('gap', name) in at: out[at['gap', name]] = out[at[more]] + out[at[less]]
+    return out
+
 # %% ../nbs/90_analysis.ipynb #d85760b7
 @dataclass(frozen=True)
 class Bootstrap:
@@ -325,6 +355,7 @@ class Bootstrap:
     run_covariance: np.ndarray         # Of shape (groups, points, points); zero between blocks
     language_covariance: np.ndarray    # The same for languages, of shape (2, groups, points, points): of a difference of groups, its two sides
     language_freedom: np.ndarray       # Their degrees of freedom, of shape (2, groups)
+    overlap: np.ndarray                # What both of them hold, of shape (groups, points, points)
     component: np.ndarray              # Variance component of each point
     freedom: dict[int, int]            # Degrees of freedom of each component
     draws: dict[str, np.ndarray]       # Group (of the kinds `DRAWN`) to resampled estimates of shape (resamples, points)
@@ -362,7 +393,12 @@ def _language_parts(groups: pd.DataFrame, deviations: np.ndarray) -> tuple[np.nd
     at = {name: i for i, name in enumerate(zip(groups.kind, groups.group))}
     for name, sides in DIFFERENCES.items():
         if ('gap', name) not in at: continue
-        for part, side in enumerate(sides): covariance[part, at['gap', name]], freedom[part, at['gap', name]] = covariance[0, at[side]], freedom[0, at[side]]
+        gap, rows = at['gap', name], [at[side] for side in sides]
+        n = groups.languages.to_numpy()[rows]
+        if min(n) >= ENOUGH: covariance[:, gap], freedom[:, gap] = covariance[0, rows], n - 1
+        else: # as in Student's test with a common variance
+            freedom[0, gap] = max(sum(n - 1), 1)
+            covariance[0, gap] = np.tensordot(n * (n - 1), covariance[0, rows], 1) / freedom[0, gap] * sum(1 / n)
     return covariance, freedom
 
 # %% ../nbs/90_analysis.ipynb #fc675850
@@ -376,14 +412,15 @@ def bootstrap(
     if not len(panel.cells): raise UserError('no cell has scores yet: nothing to analyse')
     rng = np.random.default_rng(seed)
     groups, weights = group_weights(panel, kinds)
-    runs, means = run_table(panel, panel.scores @ weights), _point_means(run_table(panel, panel.scores))
+    runs, single = run_table(panel, panel.scores @ weights), run_table(panel, panel.scores)
     by_run, component, freedom = _run_deviations(runs, resamples, rng)
-    by_language = _all_language_deviations(panel, groups, means, resamples, rng)
+    by_language = _all_language_deviations(panel, groups, _point_means(single), resamples, rng)
     same = (runs.points.block.to_numpy()[:, None] == runs.points.block.to_numpy()[None])
     estimate = _point_means(runs)
     draws = {name: estimate[:, i] + by_run[:, :, i] + by_language[:, :, i]
              for i, (kind, name) in enumerate(zip(groups.kind, groups.group)) if kind in DRAWN}
-    return Bootstrap(runs.points, groups, estimate, _covariances(by_run) * same, *_language_parts(groups, by_language), component, freedom, draws)
+    return Bootstrap(runs.points, groups, estimate, _covariances(by_run) * same, *_language_parts(groups, by_language),
+                     _overlaps(panel, groups, single), component, freedom, draws)
 
 # %% ../nbs/90_analysis.ipynb #3f1f114b
 def _quadratic(weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -399,6 +436,17 @@ class Contrast:
     high: np.ndarray     # Upper end
     p: np.ndarray        # Two-sided p value against zero
 
+def _components(boot: Bootstrap, weights: np.ndarray, groups: np.ndarray, languages: bool) -> list[tuple[np.ndarray, np.ndarray | int]]:
+    "Variances of contrasts by group, a component each with its degrees of freedom: the runs', less what the languages' hold already, then the languages'."
+    spoken = [(_quadratic(weights, v[groups]), f[groups]) for v, f in zip(boot.language_covariance, boot.language_freedom)] if languages else []
+    runs = []
+    for number, freedom in boot.freedom.items():
+        index = np.flatnonzero(boot.component == number)
+        runs.append((*(_quadratic(weights[:, index], v[np.ix_(groups, index, index)]) for v in (boot.run_covariance, boot.overlap)), freedom))
+    twice = sum(overlap for _, overlap, _ in runs)
+    share = np.divide(sum(v for v, _ in spoken), twice, out=np.zeros_like(twice), where=twice > 0).clip(max=1)
+    return [(np.maximum(variance - share * overlap, 0), freedom) for variance, overlap, freedom in runs] + spoken
+
 def contrast(
     boot: Bootstrap,           # Estimates and covariances
     weights: np.ndarray,       # Of shape (contrasts, points)
@@ -407,14 +455,8 @@ def contrast(
 ) -> Contrast:                 # Estimates with 95% intervals
     "Weighted sums of points with intervals by the bootstrap's variance and Student's t."
     from scipy.stats import t as student
-    total, spread = np.zeros((len(weights), len(groups))), np.zeros((len(weights), len(groups)))
-    parts = [(np.flatnonzero(boot.component == c), boot.run_covariance, f) for c, f in boot.freedom.items()]
-    parts = [(i, cov, np.full(len(groups), f)) for i, cov, f in parts if len(i)]
-    if languages: parts += [(np.arange(len(boot.points)), cov, f[groups]) for cov, f in zip(boot.language_covariance, boot.language_freedom)]
-    for index, covariance, freedom in parts:
-        variance = _quadratic(weights[:, index], covariance[np.ix_(groups, index, index)])
-        total += variance
-        spread += variance**2 / np.maximum(freedom, 1)
+    parts = _components(boot, weights, groups, languages)
+    total, spread = sum(v for v, _ in parts), sum(v**2 / np.maximum(f, 1) for v, f in parts)
     estimate, error = weights @ boot.estimate[:, groups], np.sqrt(total)
     with np.errstate(divide='ignore', invalid='ignore'): freedom = np.where(spread > 0, total**2 / spread, 1e6)
     half = student.ppf(0.975, freedom) * error
