@@ -76,7 +76,8 @@ def test_a_compiled_run_learns_the_same_with_few_graphs(tmp_path):
     for compiled in (False, True):
         run = Intermediate(replace(space, study=replace(space.study, compile=compiled)), ('mnli', 'squad', 'ccg'), 0)
         splits = run.splits()
-        state, sources = start(load_encoder('mini'), heads := run.heads(splits), run.settings), sources_of(splits, run.shares(splits), dict.fromkeys(splits, 16), heads, 0)
+        sources = sources_of(splits, run.shares(splits), dict.fromkeys(splits, 16), heads := run.heads(splits), 0)
+        state = start(load_encoder('mini'), heads, sources, run.settings)
         torch._dynamo.reset(); counters.clear()
         curves[compiled] = [point['loss'] for point in train(state, sources, 2e10, lambda spent: 5e-4, run.settings).curve]
         assert 0 < counters['stats']['unique_graphs'] <= 3 if compiled else not counters['stats']

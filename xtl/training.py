@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SAMPLING', 'SCHEDULES', 'BLOCK', 'task_shares', 'next_task', 'Schedule', 'State', 'build_optimizer', 'save_state',
            'intact', 'load_state', 'Checkpoints', 'Diverged', 'TrainSettings', 'pieces', 'TrainingTask', 'fitting',
-           'Batch', 'make_batch', 'batches', 'ahead', 'add_up', 'train_step', 'train', 'start', 'sources_of']
+           'Batch', 'make_batch', 'batches', 'ahead', 'add_up', 'train_step', 'train', 'UsedRows', 'used_tokens',
+           'encoder_weights', 'sources_of', 'start']
 
 # %% ../nbs/50_training.ipynb #1fd8e465
 import hashlib, json, math, shutil, time
@@ -316,6 +317,7 @@ def train_step(
     if accelerator.num_processes > 1: add_up(state.model, batch.task, total)
     if settings.max_grad_norm: torch.nn.utils.clip_grad_norm_([p for g in state.optimizer.param_groups for p in g['params']], settings.max_grad_norm)
     state.optimizer.step()
+    if isinstance(table := state.model.encoder.get_input_embeddings(), UsedRows): table.kept *= 1 - rate*state.optimizer.param_groups[0]['weight_decay']
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
     state.positions[batch.task] = state.positions.get(batch.task, 0) + 1
@@ -362,19 +364,52 @@ def train(
     state.seconds = time.perf_counter() - started
     return state
 
-# %% ../nbs/50_training.ipynb #5bc9fa3d
-def start(
-    encoder: torch.nn.Module,       # To start from; trained in place
-    heads: dict[str, HeadSpec],     # Task -> its head
-    settings: TrainSettings,        # Seed and weight decay
-) -> State:
-    "A state before its first step, on the device that Accelerate chooses."
-    encoder.get_input_embeddings().requires_grad_(not settings.freeze_embeddings)
-    if settings.packing: encoder.set_attn_implementation('packed')
-    if settings.compile: encoder.compile(dynamic=True) # one graph for all lengths
-    model = TransferModel(encoder, heads, settings.seed).to(Accelerator(mixed_precision=settings.precision).device)
-    return State(model, build_optimizer(model, settings.weight_decay))
+# %% ../nbs/50_training.ipynb #aecced4a
+class UsedRows(torch.nn.Module):
+    "An embedding table of which only the rows that a run's texts use are trained. Where gradients are wanted it knows no others."
+    def __init__(self,
+                 table: torch.nn.Embedding, # The whole table
+                 used: np.ndarray,          # bool [rows], which of them are trained
+    ):
+        super().__init__()
+        used, self.kept = torch.from_numpy(used), 1.0 # what weight decay has left of the other rows
+        self.weight = torch.nn.Parameter(table.weight.detach()[used])
+        self.register_buffer('place', torch.where(used, used.cumsum(0) - 1, -1), persistent=False)
+        self.pad = None if table.padding_idx is None else int(self.place[table.padding_idx])
+        self._before = table.weight.detach() # no buffer: it goes to a GPU only when it is read there
 
+    def forward(self, ids: torch.Tensor) -> torch.Tensor: # [..., width]
+        "The rows of these tokens."
+        place = self.place[ids]
+        if torch.is_grad_enabled(): return torch.nn.functional.embedding(place, self.weight, self.pad)
+        self._before = self._before.to(ids.device)
+        return torch.where(place[..., None] >= 0, self.weight[place], self._before[ids]*self.kept)
+
+    def get_extra_state(self): return torch.tensor(self.kept, dtype=torch.float64)
+    def set_extra_state(self, kept): self.kept = float(kept)
+
+def used_tokens(
+    sources: dict[str, TrainingTask], # The tasks of a run
+    table: torch.nn.Embedding,        # Of the encoder
+) -> np.ndarray:                      # bool [rows of the table]
+    "Which tokens occur in the training rows; padding is one of them."
+    used = np.zeros(table.num_embeddings, bool)
+    for source in sources.values(): used[source.sampler.encoded.arrays['tokens']] = True
+    if table.padding_idx is not None: used[table.padding_idx] = True
+    return used
+
+def encoder_weights(
+    encoder: torch.nn.Module, # In training or trained
+) -> dict[str, torch.Tensor]: # As `load_encoder`'s, on the processor
+    "The weights of an encoder with its whole embedding table, as training all of it would have left it."
+    weights = encoder.state_dict()
+    for name, module in encoder.named_modules():
+        if not isinstance(module, UsedRows): continue
+        del weights[f'{name}._extra_state']
+        with torch.no_grad(): weights[f'{name}.weight'] = module(torch.arange(len(module.place), device=module.place.device))
+    return {n: t.cpu().contiguous() for n, t in weights.items()}
+
+# %% ../nbs/50_training.ipynb #5bc9fa3d
 def sources_of(
     splits: dict[str, Encoded],  # Task -> training rows
     shares: dict[str, float],    # Task -> share of the compute
@@ -384,3 +419,18 @@ def sources_of(
 ) -> dict[str, TrainingTask]:
     "The tasks of a run."
     return {t: TrainingTask(Sampler(e, batch_sizes[t], int(fingerprint([seed, t, 'order'])[:8], 16)), shares[t], heads[t].outputs) for t, e in splits.items()}
+
+def start(
+    encoder: torch.nn.Module,         # To start from; trained in place
+    heads: dict[str, HeadSpec],       # Task -> its head
+    sources: dict[str, TrainingTask], # The tasks, whose rows say which tokens are trained
+    settings: TrainSettings,          # Seed and weight decay
+) -> State:
+    "A state before its first step, on the device that Accelerate chooses."
+    table = encoder.get_input_embeddings()
+    if settings.freeze_embeddings: table.requires_grad_(False)
+    elif type(table) is torch.nn.Embedding: encoder.set_input_embeddings(UsedRows(table, used_tokens(sources, table))) # others scale what they look up
+    if settings.packing: encoder.set_attn_implementation('packed')
+    if settings.compile: encoder.compile(dynamic=True) # one graph for all lengths
+    model = TransferModel(encoder, heads, settings.seed).to(Accelerator(mixed_precision=settings.precision).device)
+    return State(model, build_optimizer(model, settings.weight_decay))

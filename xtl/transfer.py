@@ -35,7 +35,7 @@ from .retrieval import chosen_layer
 from .store import Store, code_version
 from .study import Cell, Study, cells, in_flops, phase_budgets, plan_rows, read_study, study_yaml
 from .tasks import TARGETS, TASKS, Recipe, recipe
-from .training import Checkpoints, Diverged, Schedule, State, TrainSettings, load_state, save_state, sources_of, start, task_shares, train
+from .training import Checkpoints, Diverged, Schedule, State, TrainSettings, encoder_weights, load_state, save_state, sources_of, start, task_shares, train
 
 # %% ../nbs/75_transfer.ipynb #8573704a
 PACKAGES = ('xtl', 'torch', 'transformers', 'datasets', 'tokenizers', 'accelerate', 'safetensors', 'numpy', 'pandas', 'pyarrow', 'scikit-learn', 'seqeval', 'papermill', 'nbconvert', 'distributed')
@@ -218,7 +218,7 @@ def _fresh(run: Intermediate):
     heads = run.heads(splits)
     encoder = load_encoder(run.space.study.encoder, run.space.identity['revision'] or None)
     sources = sources_of(splits, run.shares(splits), {t: run.space.recipe(t).batch_size for t in run.tasks}, heads, run.settings.seed)
-    return start(encoder, heads, run.settings), sources
+    return start(encoder, heads, sources, run.settings), sources
 
 def trunk(
     run: Intermediate,       # The subset and seed
@@ -253,7 +253,7 @@ def intermediate(
         fresh, sources = _fresh(run)
         state = advance(run.space, fingerprint(inputs), fresh, before, sources, budget, lambda spent: run.schedule.rate(spent, budget, end), run.settings, observe)
         if not into: return
-        save_file({n: t.cpu().contiguous() for n, t in state.model.encoder.state_dict().items()}, into/'encoder.safetensors')
+        save_file(encoder_weights(state.model.encoder), into/'encoder.safetensors')
         save_file({n: t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}, into/'heads.safetensors')
         segments = _segments(before) + [[fingerprint(inputs), state.flops]]
         write_json(into/'run.json', run_record(state, {t: s.share for t, s in sources.items()}) | dict(segments=segments))
@@ -334,8 +334,8 @@ def _fine_tune(space: Workspace, target: str, begin: Path | None, flops: float, 
     heads = {target: HeadSpec(encoded.head, len(encoded.labels))}
     settings = TrainSettings(int(fingerprint(['target', target, seed])[:8], 16), how.weight_decay, how.max_grad_norm, space.study.precision, space.study.piece_tokens, space.study.freeze_embeddings, space.study.packing, space.study.compile)
     schedule = Schedule(how.learning_rate, how.warmup*flops, 'linear')
-    fresh = start(_encoder_after(space, begin), heads, settings)
     sources = sources_of({target: encoded}, {target: 1.0}, {target: how.batch_size}, heads, settings.seed)
+    fresh = start(_encoder_after(space, begin), heads, sources, settings)
     return advance(space, name, fresh, None, sources, flops, lambda spent: schedule.rate(spent, flops, 0.0), settings, observe)
 
 def target_run(
