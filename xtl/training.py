@@ -306,7 +306,8 @@ def train_step(
     accelerator: Accelerator, # Device, precision, processes
 ) -> torch.Tensor:            # Mean loss, still on the device
     "One optimiser step on one batch."
-    torch.manual_seed(int(fingerprint([settings.seed, state.step] + [accelerator.process_index]*(accelerator.num_processes > 1))[:12], 16))
+    seeded = torch.default_generator.manual_seed if accelerator.device.type == 'cpu' else torch.manual_seed # which keeps the call stack for every kind of GPU that is not there
+    seeded(int(fingerprint([settings.seed, state.step] + [accelerator.process_index]*(accelerator.num_processes > 1))[:12], 16))
     for group in state.optimizer.param_groups: group['lr'] = rate
     total = torch.zeros((), device=accelerator.device)
     for part in batch.parts:
