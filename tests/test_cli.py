@@ -49,6 +49,11 @@ def test_the_presets_hold_what_the_paper_had(xtl):
     assert code == 0 and 'hours' in text.splitlines()[-1] and 'TiB for the trunks' in text.splitlines()[-2]
 
 
+def test_a_plan_refuses_rows_too_long_for_the_encoder_as_a_run_does(xtl, tmp_path):
+    code, _, err = xtl('plan', write(tmp_path/'long.yaml', recipes={'all': {'max_length': 128, 'stride': 24}}))
+    assert code == 2 and err.count('\n') == 1 and 'this encoder reads at most 96' in err
+
+
 MISTAKES = [
     (['plan', 'mimi'], "did you mean 'mini'?"),
     (['plan', 'nowhere.yaml'], "no study file 'nowhere.yaml'"),

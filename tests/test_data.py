@@ -168,6 +168,11 @@ def test_an_answer_that_does_not_occur_is_named(world, tmp_path):
     fails(prep, 'xquad', 'test', 'qab', 'nowhere at all', 'does not occur', 'id ')
 
 
+def test_a_question_that_shares_its_id_is_named(world, tmp_path):
+    prep = broken(world, tmp_path, 'google/xtreme/XQuAD.qab', 'validation', lambda rows: rows.map(lambda row, i: row | {'id': rows[max(0, i - 1)]['id'] if i == 1 else row['id']}, with_indices=True))
+    fails(prep, 'xquad', 'test', 'qab', 'occurs more than once')
+
+
 def test_an_answer_that_stands_elsewhere_is_realigned(world, tmp_path):
     prep = broken(world, tmp_path, 'google/xtreme/XQuAD.qab', 'validation', lambda rows: rows.map(lambda r: {'answers': r['answers'] | {'answer_start': [s + 1 for s in r['answers']['answer_start']]}}))
     folder, records = prep.split(TARGETS['xquad'], 'test', 'qab', recipe(TARGETS['xquad']))

@@ -91,8 +91,12 @@ def _on_paper(study: Study):
         return space.study, space.target_costs, space.shape
     from xtl.compute import Shape, shape_of
     if study.encoder in XLM_R: return study, target_costs_on_paper(study), Shape(*XLM_R[study.encoder])
-    from xtl.encoder import load_encoder
-    return study, target_costs_on_paper(study), shape_of(load_encoder(study.encoder, study.encoder_revision))
+    from xtl.data import check_length
+    from xtl.encoder import load_encoder, load_tokenizer
+    from xtl.transfer import used_tasks
+    encoder, longest = load_encoder(study.encoder, study.encoder_revision), load_tokenizer(study.encoder, study.encoder_revision).model_max_length
+    for name in (*used_tasks(study), *study.targets): check_length(TASKS[name], recipe(TASKS[name], study.recipe, study.recipes), longest)
+    return study, target_costs_on_paper(study), shape_of(encoder)
 
 def _bar(items, **options):
     "A progress bar on standard error."
@@ -119,7 +123,7 @@ def plan_command(
     print(f"\n{len(rows)} cells; phase 2: {total['intermediate']:.3g} FLOPs, of which {total['to_do_intermediate']:.3g} to be done once trunks are shared; "
           f"phase 3: {total['target']:.3g} FLOPs; together {to_do:.3g} FLOPs to be done")
     states, encoders = stored_bytes(chosen, shape.parameters)
-    print(f"disk: {_size(states)} for the trunks' states, {_size(encoders)} for the encoders after phase 2")
+    print(f"disk: at most {_size(states)} for the trunks' states, {_size(encoders)} for the encoders after phase 2")
     if device: print(_hours(to_do, device, chosen, shape))
     if power: print(_power(chosen, power))
 

@@ -13,6 +13,7 @@ __all__ = ['PARQUET_BRANCH', 'CCGBANK_HELP', 'PLACEHOLDERS', 'MAX_QUESTION', 'EN
 
 # %% ../nbs/30_data.ipynb #71f893fa
 import hashlib, logging, math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -264,6 +265,7 @@ def _keep(rows: Rows, keep: list[bool]) -> Rows:
 def _read_answers(rows: Rows, where: str) -> Rows:
     "SQuAD's answers with every start put right."
     contexts, realigned, answers = rows.texts[1], 0, []
+    if twice := [i for i, n in Counter(rows.ids).items() if n > 1]: raise UserError(f"{where}: id {twice[0]} occurs more than once, so an answer to it would have no place of its own; give every question its id")
     for row, (context, answer) in enumerate(zip(contexts, rows.labels)):
         starts = [align_answer(context, t, s) for t, s in zip(answer['text'], answer['answer_start'])]
         for text, start in zip(answer['text'], starts):
