@@ -265,6 +265,13 @@ def test_average_of_xtreme_counts_the_source_language():
     assert level['xtreme'] == pytest.approx(by_hand) and level['xtreme'] > level['all']
     assert 'XTREME average' in table_xtreme(found).data and f"{by_hand:.1f} ±" in table_xtreme(found).data
 
+def test_the_best_model_of_each_target_counts_the_source_language():
+    found = simulated_findings(MINI, effect='linear', seed=3)
+    headline = found.outcome.results.assign(score=lambda t: t.groupby(['cell', 'target', 'language']).score.transform('mean')).drop_duplicates(['cell', 'target', 'language'])
+    points = headline.groupby(['control', 'budget_flops', 'n_tasks', 'target']).score.mean()
+    best = points['intermediate'].groupby('target').max() - points['none'].groupby('target').mean()
+    assert f'{best.mean():+.1f}' in claims(found)[4].measured
+
 def test_points_of_the_front_have_intervals():
     assert table_pareto(simulated_findings(MINI, effect='linear')).data.count(' ± ') >= 4
 

@@ -184,7 +184,8 @@ def _members(panel: Panel) -> list[tuple[str, str, np.ndarray]]:
     for kind in 'family', 'script', 'joshi':
         values = pairs.language.map(lambda code: getattr(LANGUAGES.get(code), kind, None)).map(lambda v: '' if pd.isna(v) else str(v))
         groups += [g for g in of(values, kind, transfer) if g[1]]
-    groups.append(('xtreme', 'xtreme', np.ones(len(pairs), bool)))
+    everything = np.ones(len(pairs), bool)
+    groups += [('xtreme', 'xtreme', everything)] + [('xtreme target', f'{name} with {panel.source}', mask) for _, name, mask in of(pairs.target, '', everything)]
     return [g for g in groups if g[2].any()]
 
 def _weights(panel: Panel, mask: np.ndarray) -> np.ndarray:
@@ -367,7 +368,7 @@ class Bootstrap:
         return int(found[0])
 
 # %% ../nbs/90_analysis.ipynb #bd8f5e73
-DRAWN = ('all', 'tier', 'target', 'gap') # Kinds of groups whose draws are kept
+DRAWN = ('all', 'tier', 'target', 'gap', 'xtreme target') # Kinds of groups whose draws are kept
 
 def _covariances(deviations: np.ndarray) -> np.ndarray:
     "Covariances of (resamples, points, groups), a matrix a group."

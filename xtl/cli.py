@@ -155,7 +155,7 @@ def _size(count: int) -> str:
 def _hours(flops: float, device: str, study: Study, shape) -> str:
     "What a device would need: from its listed peak, or from steps timed here."
     from xtl.compute import TYPICAL_SHARE, calibrated_rate, this_device
-    if device != 'here': return f"on one {device}: about {flops/(_peak(device)*TYPICAL_SHARE)/3600:.3g} hours at {TYPICAL_SHARE:.0%} of {_peak(device):.3g} FLOP/s"
+    if device != 'here': return f"on one {device}: about {flops/(_peak(device)*TYPICAL_SHARE)/3600:.3g} hours of training at {TYPICAL_SHARE:.0%} of {_peak(device):.3g} FLOP/s"
     how = recipe(TASKS[study.targets[0]], study.recipe, study.recipes)
     rate = calibrated_rate(shape, how.max_length//2, how.batch_size, study.precision)
     return f"on this machine ({this_device().name}): about {flops/rate/3600:.3g} hours of training at {rate:.3g} FLOP/s, as measured on {how.batch_size} rows of {how.max_length//2} tokens"

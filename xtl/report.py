@@ -446,17 +446,17 @@ def _claim_tydiqa(found: Findings) -> Verdict:
 # %% ../nbs/92_report.ipynb #33cd3839
 def _claim_per_target(found: Findings) -> Verdict:
     statement = 'The best model for each target improves the XTREME average by 5.4 points.'
-    targets = [g for k, g in zip(found.boot.groups.kind, found.boot.groups.group) if k == 'target'] if found.boot else []
+    targets = [g for k, g in zip(found.boot.groups.kind, found.boot.groups.group) if k == 'xtreme target'] if found.boot else []
     none = np.flatnonzero(found.boot.points.control == 'none') if found.boot else []
     phase2 = np.flatnonzero(found.boot.points.control == 'intermediate') if found.boot else []
     if not targets or not len(none) or not len(phase2): return Verdict(statement, UNTESTABLE, 'not run', 'This design has no cells for it.')
     over = lambda scores: scores[..., phase2].max(-1) - scores[..., none[0]]
-    value = np.mean([over(found.boot.estimate[:, found.boot.column(t, 'target')]) for t in targets])
+    value = np.mean([over(found.boot.estimate[:, found.boot.column(t, 'xtreme target')]) for t in targets])
     draws = np.mean([over(found.boot.draws[t]) for t in targets], 0)
     low, high = np.percentile(draws, [2.5, 97.5]) if np.isfinite(draws).all() else (np.nan, np.nan)
     row = pd.Series({'gain': value, 'low': low, 'high': high})
     verdict, why = _published_verdict(found, [row], [5.4])
-    return Verdict(statement, verdict, f'{_row_text(row)}, without the source language, the best (compute, number) chosen for each target after the fact', why)
+    return Verdict(statement, verdict, f'{_row_text(row)}, the best (compute, number) chosen for each target after the fact', why)
 
 def _claim_differ(found: Findings) -> Verdict:
     rows = found.contributions[found.contributions.kind == 'all'] if len(found.contributions) else found.contributions

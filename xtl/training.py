@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SAMPLING', 'SCHEDULES', 'BLOCK', 'task_shares', 'next_task', 'Schedule', 'State', 'build_optimizer', 'save_state',
            'intact', 'load_state', 'Checkpoints', 'Diverged', 'TrainSettings', 'pieces', 'TrainingTask', 'fitting',
-           'Batch', 'make_batch', 'batches', 'ahead', 'add_up', 'train_step', 'train', 'UsedRows', 'used_tokens',
-           'encoder_weights', 'sources_of', 'start']
+           'Batch', 'make_batch', 'batches', 'ahead', 'UsedRows', 'used_tokens', 'encoder_weights', 'add_up',
+           'train_step', 'train', 'sources_of', 'start']
 
 # %% ../nbs/50_training.ipynb #1fd8e465
 import hashlib, json, math, shutil, time
@@ -285,6 +285,51 @@ def ahead(
             waiting.append(maker.submit(next, items, None))
             yield item
 
+# %% ../nbs/50_training.ipynb #aecced4a
+class UsedRows(torch.nn.Module):
+    "An embedding table of which only the rows that a run's texts use are trained. Where gradients are wanted it knows no others."
+    def __init__(self,
+                 table: torch.nn.Embedding, # The whole table
+                 used: np.ndarray,          # bool [rows], which of them are trained
+    ):
+        super().__init__()
+        used, self.kept = torch.from_numpy(used), 1.0 # what weight decay has left of the other rows
+        self.weight = torch.nn.Parameter(table.weight.detach()[used])
+        self.register_buffer('place', torch.where(used, used.cumsum(0) - 1, -1), persistent=False)
+        self.pad = None if table.padding_idx is None else int(self.place[table.padding_idx])
+        self._before = table.weight.detach() # no buffer: it goes to a GPU only when it is read there
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor: # [..., width]
+        "The rows of these tokens."
+        place = self.place[ids]
+        if torch.is_grad_enabled(): return torch.nn.functional.embedding(place, self.weight, self.pad)
+        self._before = self._before.to(ids.device)
+        return torch.where(place[..., None] >= 0, self.weight[place], self._before[ids]*self.kept)
+
+    def get_extra_state(self): return torch.tensor(self.kept, dtype=torch.float64)
+    def set_extra_state(self, kept): self.kept = float(kept)
+
+def used_tokens(
+    sources: dict[str, TrainingTask], # The tasks of a run
+    table: torch.nn.Embedding,        # Of the encoder
+) -> np.ndarray:                      # bool [rows of the table]
+    "Which tokens occur in the training rows; padding is one of them."
+    used = np.zeros(table.num_embeddings, bool)
+    for source in sources.values(): used[source.sampler.encoded.arrays['tokens']] = True
+    if table.padding_idx is not None: used[table.padding_idx] = True
+    return used
+
+def encoder_weights(
+    encoder: torch.nn.Module, # In training or trained
+) -> dict[str, torch.Tensor]: # As `load_encoder`'s, on the processor
+    "The weights of an encoder with its whole embedding table, as training all of it would have left it."
+    weights = encoder.state_dict()
+    for name, module in encoder.named_modules():
+        if not isinstance(module, UsedRows): continue
+        del weights[f'{name}._extra_state']
+        with torch.no_grad(): weights[f'{name}.weight'] = module(torch.arange(len(module.place), device=module.place.device))
+    return {n: t.cpu().contiguous() for n, t in weights.items()}
+
 # %% ../nbs/50_training.ipynb #2b6ad4f8
 def add_up(
     model: TransferModel, # Has the gradients of this process
@@ -364,51 +409,6 @@ def train(
     _read_block(state, block, observe, target)
     state.seconds = time.perf_counter() - started
     return state
-
-# %% ../nbs/50_training.ipynb #aecced4a
-class UsedRows(torch.nn.Module):
-    "An embedding table of which only the rows that a run's texts use are trained. Where gradients are wanted it knows no others."
-    def __init__(self,
-                 table: torch.nn.Embedding, # The whole table
-                 used: np.ndarray,          # bool [rows], which of them are trained
-    ):
-        super().__init__()
-        used, self.kept = torch.from_numpy(used), 1.0 # what weight decay has left of the other rows
-        self.weight = torch.nn.Parameter(table.weight.detach()[used])
-        self.register_buffer('place', torch.where(used, used.cumsum(0) - 1, -1), persistent=False)
-        self.pad = None if table.padding_idx is None else int(self.place[table.padding_idx])
-        self._before = table.weight.detach() # no buffer: it goes to a GPU only when it is read there
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor: # [..., width]
-        "The rows of these tokens."
-        place = self.place[ids]
-        if torch.is_grad_enabled(): return torch.nn.functional.embedding(place, self.weight, self.pad)
-        self._before = self._before.to(ids.device)
-        return torch.where(place[..., None] >= 0, self.weight[place], self._before[ids]*self.kept)
-
-    def get_extra_state(self): return torch.tensor(self.kept, dtype=torch.float64)
-    def set_extra_state(self, kept): self.kept = float(kept)
-
-def used_tokens(
-    sources: dict[str, TrainingTask], # The tasks of a run
-    table: torch.nn.Embedding,        # Of the encoder
-) -> np.ndarray:                      # bool [rows of the table]
-    "Which tokens occur in the training rows; padding is one of them."
-    used = np.zeros(table.num_embeddings, bool)
-    for source in sources.values(): used[source.sampler.encoded.arrays['tokens']] = True
-    if table.padding_idx is not None: used[table.padding_idx] = True
-    return used
-
-def encoder_weights(
-    encoder: torch.nn.Module, # In training or trained
-) -> dict[str, torch.Tensor]: # As `load_encoder`'s, on the processor
-    "The weights of an encoder with its whole embedding table, as training all of it would have left it."
-    weights = encoder.state_dict()
-    for name, module in encoder.named_modules():
-        if not isinstance(module, UsedRows): continue
-        del weights[f'{name}._extra_state']
-        with torch.no_grad(): weights[f'{name}.weight'] = module(torch.arange(len(module.place), device=module.place.device))
-    return {n: t.cpu().contiguous() for n, t in weights.items()}
 
 # %% ../nbs/50_training.ipynb #5bc9fa3d
 def sources_of(
