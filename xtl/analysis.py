@@ -195,6 +195,11 @@ def _weights(panel: Panel, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, 1 / (len(sizes) * pd.Series(targets).map(sizes).fillna(1).to_numpy()), 0.)
 
 # %% ../nbs/90_analysis.ipynb #ac85588e
+def _differences(groups: pd.DataFrame) -> list[tuple[str, int | None, list[int]]]:
+    "The differences whose two sides are among the groups: name, row of the difference if it has one, rows of its sides."
+    at = {name: i for i, name in enumerate(zip(groups.kind, groups.group))}
+    return [(name, at.get(('gap', name)), [at[side] for side in sides]) for name, sides in DIFFERENCES.items() if set(sides) <= at.keys()]
+
 def group_weights(
     panel: Panel,                          # Scores
     kinds: tuple[str, ...] | None = None,  # Kinds of groups; all by default
@@ -203,11 +208,9 @@ def group_weights(
     members = [m for m in _members(panel) if kinds is None or m[0] in kinds]
     groups = pd.DataFrame([(kind, name, panel.pairs.language[mask].nunique()) for kind, name, mask in members], columns=['kind', 'group', 'languages'])
     weights = np.stack([_weights(panel, mask) for *_, mask in members], 1) if members else np.zeros((len(panel.pairs), 0))
-    at = {name: i for i, name in enumerate(zip(groups.kind, groups.group))}
-    for name, (more, less) in DIFFERENCES.items():
-        if not {more, less} <= at.keys(): continue
-        groups.loc[len(groups)] = ['gap', name, min(groups.languages[at[more]], groups.languages[at[less]])]
-        weights = np.column_stack([weights, weights[:, at[more]] - weights[:, at[less]]])
+    for name, _, (more, less) in _differences(groups):
+        groups.loc[len(groups)] = ['gap', name, min(groups.languages[more], groups.languages[less])]
+        weights = np.column_stack([weights, weights[:, more] - weights[:, less]])
     return groups, weights
 
 # %% ../nbs/90_analysis.ipynb #df9eac5d
@@ -276,34 +279,33 @@ def _residuals(runs: RunTable, blocks: list[str]) -> tuple[np.ndarray, int]:
     return np.nan_to_num(pool) * np.sqrt(len(pool) / np.maximum(valid, 1)), freedom
 
 # %% ../nbs/90_analysis.ipynb #50066009
-def _pools(runs: RunTable) -> Iterator[tuple[str, np.ndarray, np.ndarray, int, int]]:
-    "Of each block: its name, its points, the residuals (runs, budgets, columns) that its noise is drawn from, their variance component (0 when pooled) and its degrees of freedom."
+def _pools(runs: RunTable) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, int, int]]:
+    "Of each block: its name, its points and their budgets by number, the residuals (runs, budgets, columns) that its noise is drawn from, their variance component (0 when pooled) and its degrees of freedom."
     size = runs.units.block.value_counts()
     pooled = _residuals(runs, sorted(size.index))
     for number, block in enumerate(sorted(size.index), 1):
         own = size[block] >= ENOUGH
         pool, freedom = _residuals(runs, [block]) if own else pooled
         if block == 'none' and not own and len(runs.budgets) > 1: pool = np.repeat(pool[:, 1:2], len(runs.budgets), 1)
-        yield block, np.flatnonzero(runs.points.block == block), pool, number if own else 0, freedom
+        index = np.flatnonzero(runs.points.block == block)
+        yield block, index, np.searchsorted(runs.budgets, runs.points.budget_flops[index]), pool, number if own else 0, freedom
 
-def _runs_behind(runs: RunTable, block: str) -> np.ndarray:
-    "How many runs a block's mean averages at each of its points."
+def _runs_behind(runs: RunTable, block: str, column: np.ndarray) -> np.ndarray:
+    "How many runs a block's mean averages at some budgets."
     inside = (runs.units.block == block).to_numpy()
-    units = (~np.isnan(runs.scores[inside][..., 0])).sum(0)[np.searchsorted(runs.budgets, runs.points.budget_flops[runs.points.block == block])]
-    return units * runs.units.seeds[inside].mean()
+    return (~np.isnan(runs.scores[inside][..., 0])).sum(0)[column] * runs.units.seeds[inside].mean()
 
 def _run_deviations(runs: RunTable, resamples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
     "Deviations of all points (resamples, points, columns), each point's variance component, and the components' degrees of freedom. A residual is drawn for each unit, its budgets together."
     deviations = np.full((resamples, len(runs.points), runs.scores.shape[2]), np.nan, np.float32)
     component, freedom = np.zeros(len(runs.points), int), {}
-    for block, index, pool, number, degrees in _pools(runs):
+    for block, index, column, pool, number, degrees in _pools(runs):
         component[index], freedom[number] = number, degrees
         if not len(pool): continue
         units = (runs.units.block == block).sum()
         counts = rng.multinomial(units, np.full(len(pool), 1 / len(pool)), size=resamples) / units
         drawn = (counts @ pool.reshape(len(pool), -1)).reshape(resamples, *pool.shape[1:])
-        column = np.searchsorted(runs.budgets, runs.points.budget_flops[index])
-        deviations[:, index] = drawn[:, column] * np.sqrt(units / _runs_behind(runs, block))[None, :, None]
+        deviations[:, index] = drawn[:, column] * np.sqrt(units / _runs_behind(runs, block, column))[None, :, None]
     return deviations, component, freedom
 
 # %% ../nbs/90_analysis.ipynb #1e54eae2
@@ -323,10 +325,10 @@ def _language_deviations(panel: Panel, means: np.ndarray, mask: np.ndarray, resa
 
 # %% ../nbs/90_analysis.ipynb #89d16fbe
 def _language_responses(pool: np.ndarray, weights: np.ndarray, languages: pd.Series) -> np.ndarray:
-    "Covariance over budgets of a run's weighted mean, as far as single languages respond in their own way. `pool` is (runs, budgets, pairs); zero for one language."
+    "Covariance over budgets of a run's weighted mean, as far as single languages respond in their own way. `pool` is (runs, budgets, pairs) of two languages or more."
     names, code = np.unique(languages, return_inverse=True)
     n, by_language = len(names), np.eye(len(names))[code] * weights[:, None]
-    if n < 2 or not len(pool): return np.zeros((pool.shape[1], pool.shape[1]))
+    if not len(pool): return np.zeros((pool.shape[1], pool.shape[1]))
     response = pool @ by_language
     own = response - by_language.sum(0) * response.sum(-1, keepdims=True)
     return np.einsum('rbl,rcl->bc', own, own) / len(pool) * n / (n - 1)
@@ -334,16 +336,15 @@ def _language_responses(pool: np.ndarray, weights: np.ndarray, languages: pd.Ser
 def _overlaps(panel: Panel, groups: pd.DataFrame, runs: RunTable) -> np.ndarray:
     "What the covariances by runs and by languages both hold, of shape (groups, points, points); of a gap, the sum over its two sides. `runs` has pairs as columns."
     masks, points = {(kind, name): mask for kind, name, mask in _members(panel)}, len(runs.points)
-    out, at = np.zeros((len(groups), points, points)), {name: i for i, name in enumerate(zip(groups.kind, groups.group))}
-    for block, index, pool, *_ in _pools(runs):
-        column, behind = np.searchsorted(runs.budgets, runs.points.budget_flops[index]), np.sqrt(_runs_behind(runs, block))
-        for name, row in at.items():
-            if name[0] in ('language', 'source', 'gap'): continue
-            mask = masks[name]
-            covariance = _language_responses(pool[:, :, mask], _weights(panel, mask)[mask], panel.pairs.language[mask])
+    several = [(row, mask, _weights(panel, mask)[mask], panel.pairs.language[mask]) for row, (kind, name, n) in enumerate(groups.itertuples(index=False))
+               if n > 1 and (mask := masks.get((kind, name))) is not None]
+    out = np.zeros((len(groups), points, points))
+    for block, index, column, pool, *_ in _pools(runs):
+        behind = np.sqrt(_runs_behind(runs, block, column))
+        for row, mask, weights, languages in several:
+            covariance = _language_responses(pool[:, :, mask], weights, languages)
             out[np.ix_([row], index, index)] = covariance[np.ix_(column, column)] / np.outer(behind, behind)
-    for name, (more, less) in DIFFERENCES.items():
-        if ('gap', name) in at: out[at['gap', name]] = out[at[more]] + out[at[less]]
+    for _, gap, sides in _differences(groups): out[gap] = out[sides].sum(0)
     return out
 
 # %% ../nbs/90_analysis.ipynb #d85760b7
@@ -382,19 +383,14 @@ def _all_language_deviations(panel: Panel, groups: pd.DataFrame, means: np.ndarr
     for column, (kind, name) in enumerate(zip(groups.kind, groups.group)):
         if kind in ('language', 'source', 'gap'): continue
         out[:, :, column] = _language_deviations(panel, means, by_name[kind, name], resamples, rng)
-    at = {(kind, name): i for i, (kind, name) in enumerate(zip(groups.kind, groups.group))}
-    for name, (more, less) in DIFFERENCES.items():
-        if ('gap', name) in at: out[:, :, at['gap', name]] = out[:, :, at[more]] - out[:, :, at[less]]
+    for _, gap, (more, less) in _differences(groups): out[:, :, gap] = out[:, :, more] - out[:, :, less]
     return out
 
 def _language_parts(groups: pd.DataFrame, deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Covariances by languages and their degrees of freedom, in two parts, of which only differences of groups have the second."
     covariance, freedom = np.zeros((2, len(groups), *deviations.shape[1:2] * 2)), np.ones((2, len(groups)))
     covariance[0], freedom[0] = _covariances(deviations), groups.languages - 1
-    at = {name: i for i, name in enumerate(zip(groups.kind, groups.group))}
-    for name, sides in DIFFERENCES.items():
-        if ('gap', name) not in at: continue
-        gap, rows = at['gap', name], [at[side] for side in sides]
+    for _, gap, rows in _differences(groups):
         n = groups.languages.to_numpy()[rows]
         if min(n) >= ENOUGH: covariance[:, gap], freedom[:, gap] = covariance[0, rows], n - 1
         else: # as in Student's test with a common variance
