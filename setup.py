@@ -17,7 +17,7 @@ setup(
     extras_require={'dev': cfg['dev_requirements'].split(), 'slurm': cfg.get('slurm_requirements', '').split()},
     packages=find_packages(include=['xtl', 'xtl.*']) + notebooks,
     package_dir={'xtl.notebooks.experiments': 'nbs/experiments', 'xtl.notebooks.report': 'nbs/report'},
-    package_data={'xtl': ['mini_encoder/*'], 'xtl.notebooks.experiments': ['*.ipynb'], 'xtl.notebooks.report': ['*.ipynb', '*.css', '*.js']},
+    package_data={'xtl': ['mini_encoder/*'], 'xtl.notebooks.experiments': ['*.ipynb'], 'xtl.notebooks.report': ['report.ipynb', '*.css', '*.js']},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False,
 )

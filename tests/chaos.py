@@ -72,7 +72,7 @@ def cell_of(process: psutil.Process) -> str:
 
 def started_by(pid: int) -> list[tuple[str, psutil.Process]]:
     "Workers, processes of cells, and kernels that a process started, by kind. Any of them may end while it is looked at."
-    kinds = {'ipykernel_launcher': 'kernel', 'xtl.execution': 'cell', 'spawn_main': 'worker'}
+    kinds = {'ipykernel_launcher': 'kernel', 'xtl.execution.job': 'cell', 'spawn_main': 'worker'}
     found = []
     with suppress(psutil.Error):
         for process in psutil.Process(pid).children(recursive=True):

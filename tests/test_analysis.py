@@ -4,9 +4,12 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_ind
-from xtl.analysis import (TIERS, best_number, bootstrap, collapsed_runs, contrast, contributions, coverage, detectable_difference, gains, levels, mixed_model,
-    noise_of, pareto_front, score_panel, simulated_panel, trade_off, without_collapsed)
-from xtl.simulation import Design, Noise, simulate_study
+from xtl.analysis.answers import best_number, contributions, gains, pareto_front, trade_off
+from xtl.analysis.checks import collapsed_runs, mixed_model, without_collapsed
+from xtl.analysis.intervals import bootstrap, contrast, levels
+from xtl.analysis.panel import TIERS, score_panel, simulated_panel
+from xtl.analysis.power import coverage, detectable_difference, noise_of
+from xtl.analysis.simulation import Design, Noise, simulate_study
 
 DESIGN = Design()
 

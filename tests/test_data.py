@@ -9,13 +9,19 @@ import pyarrow as pa
 import pytest
 from transformers import AutoTokenizer
 
-from xtl.core import UserError
-from xtl.data import DataSettings, Encoded, MissingData, Preparation, Rows, encode, languages_of, prepare, pretraining_texts, read_rows, source_for
-from xtl.encoder import load_tokenizer
-from xtl.languages import LANGUAGES
-from xtl.mini import write_world
-from xtl.store import Store
-from xtl.tasks import INTERMEDIATE, TARGETS, TASKS, Columns, recipe
+from xtl.core.errors import UserError
+from xtl.data.preparation import Preparation, languages_of, prepare
+from xtl.data.rows import Rows, read_rows
+from xtl.data.sources import DataSettings, MissingData, source_for
+from xtl.data.text import pretraining_texts
+from xtl.data.tokens import Encoded, encode
+from xtl.encoder.loading import load_tokenizer
+from xtl.tasks.languages import LANGUAGES
+from xtl.world.mirror import write_world
+from xtl.core.steps import Store
+from xtl.tasks.paper import INTERMEDIATE, TARGETS, TASKS
+from xtl.tasks.recipes import recipe
+from xtl.tasks.task import Columns
 
 PMB = {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}
 

@@ -13,19 +13,39 @@ import torch
 from datasets import load_dataset
 from hypothesis import given, settings, strategies as st
 
-from xtl import data, evaluation, figures, report
-from xtl.bucc import BuccSplit, Corpus
-from xtl.core import UserError, read_json
-from xtl.data import DataSettings, Encoded, MissingData, Preparation, encode_corpora
-from xtl.encoder import HeadSpec, TransferModel, load_encoder, load_tokenizer
-from xtl.evaluation import (Answers, RetrievalSettings, answer_or_not, evaluate_intermediate, evaluate_retrieval, evaluation_batches, gold_of, gold_pairs, null_threshold, read_answers, read_logits,
-                            sentence_names, special_tokens, vector_places)
-from xtl.metrics import squad2_scores
-from xtl.mini import write_world
-from xtl.store import Store
-from xtl.study import Cell, cells, read_study
-from xtl.tasks import INTERMEDIATE, TARGETS, Recipe
-from xtl.transfer import Intermediate, cell_intermediate, cell_pieces, collect, intermediate, intermediate_scores, lay_out, staleness, target_run, write_cell
+from xtl.data import preparation
+from xtl.evaluation import decoding, vectors
+from xtl.data.batches import collate
+from xtl.evaluation.decoding import best_span, predict_tags
+from xtl.evaluation.languages import PREDICT
+from xtl.evaluation.vectors import embed
+from xtl.report.findings import find
+from xtl.report.words import caveats
+from xtl.data.bucc import BuccSplit, Corpus
+from xtl.core.errors import UserError
+from xtl.core.files import read_json
+from xtl.data.preparation import Preparation
+from xtl.data.sources import DataSettings, MissingData
+from xtl.data.tokens import Encoded, encode_corpora
+from xtl.encoder.heads import HeadSpec
+from xtl.encoder.loading import load_encoder, load_tokenizer
+from xtl.encoder.model import TransferModel
+from xtl.evaluation.decoding import (
+    Answers, answer_or_not, evaluation_batches, null_threshold, read_answers, read_logits)
+from xtl.evaluation.languages import evaluate_intermediate, evaluate_retrieval, gold_of
+from xtl.evaluation.vectors import RetrievalSettings, gold_pairs, sentence_names, special_tokens, vector_places
+from xtl.evaluation.metrics import squad2_scores
+from xtl.world.mirror import write_world
+from xtl.core.steps import Store
+from xtl.study.designs import Cell, cells
+from xtl.study.presets import read_study
+from xtl.tasks.paper import INTERMEDIATE, TARGETS
+from xtl.tasks.recipes import Recipe
+from xtl.transfer.cell import cell_intermediate, cell_pieces
+from xtl.transfer.phase2 import Intermediate, intermediate, intermediate_scores
+from xtl.transfer.phase3 import target_run
+from xtl.transfer.results import collect, staleness, write_cell
+from xtl.transfer.workspace import lay_out
 
 LIMITS = settings(deadline=None, max_examples=30)
 ONLY_RETRIEVAL = dict(n_tasks=(0,), budgets=(), controls=('none',))
@@ -97,19 +117,19 @@ def test_every_row_is_read_once_within_the_limit(lengths, tokens, part):
 def test_an_item_alone_is_predicted_as_among_others(mini, task, monkeypatch):
     encoded = rows_of(mini, task, max_length=24, stride=6)
     model = TransferModel(load_encoder('mini'), {task: HeadSpec(encoded.head, len(encoded.labels))}, 0)
-    together = evaluation.PREDICT[encoded.head](read_logits(model, task, encoded), encoded)
-    monkeypatch.setattr(evaluation, 'SORTED', 1)
-    assert evaluation.PREDICT[encoded.head](read_logits(model, task, encoded), encoded) == together
+    together = PREDICT[encoded.head](read_logits(model, task, encoded), encoded)
+    monkeypatch.setattr(decoding, 'SORTED', 1)
+    assert PREDICT[encoded.head](read_logits(model, task, encoded), encoded) == together
 
 @LIMITS
 @given(max_length=st.integers(6, 60), seed=st.integers(0, 99))
 def test_every_word_has_the_tag_of_its_first_piece_however_its_sentence_is_split(mini, max_length, seed):
     encoded = rows_of(mini, 'udpos', code='qbb', max_length=max_length)
     table = np.random.default_rng(seed).normal(size=(50_000, len(encoded.labels)))
-    batches = [(rows, table[data.collate(encoded, rows, 1)['input_ids']]) for rows in evaluation_batches(encoded)]
+    batches = [(rows, table[collate(encoded, rows, 1)['input_ids']]) for rows in evaluation_batches(encoded)]
     first = encoded.arrays['tokens'][encoded.arrays['word'] >= 0] # words are numbered in order
     expected = [encoded.labels[t] for t in table[first].argmax(1)]
-    found = evaluation.predict_tags(iter(batches), encoded)
+    found = predict_tags(iter(batches), encoded)
     assert [t for tags in found for t in tags] == expected and list(map(len, found)) == list(map(len, encoded.gold.tags))
 
 # Answers and no answers
@@ -126,7 +146,7 @@ def test_batches_change_no_answer_and_the_null_score_is_the_lowest_of_all_window
     logits = {int(r): l for rows, some in alone for r, l in zip(rows, some)}
     for n, i in enumerate(encoded.gold.id):
         windows = np.flatnonzero(encoded.arrays['example'] == n)
-        best = max(evaluation.best_span(logits[r][:encoded.lengths[r]], encoded.arrays['char'][encoded.arrays['start'][r]:encoded.arrays['start'][r + 1], 0] >= 0)[0] for r in windows)
+        best = max(best_span(logits[r][:encoded.lengths[r]], encoded.arrays['char'][encoded.arrays['start'][r]:encoded.arrays['start'][r + 1], 0] >= 0)[0] for r in windows)
         assert whole.null[i] == pytest.approx(min(float(logits[r][0].sum()) for r in windows) - best, abs=1e-4)
 
 asked = st.lists(st.tuples(st.sampled_from([[], ['Nile'], ['the Nile'], ['San Jose']]), st.sampled_from(['Nile', 'in San', 'Lima', 'the']), st.sampled_from([-2., -1., -.5, 0., 1., np.inf])), min_size=1, max_size=12)
@@ -200,9 +220,9 @@ def test_large_corpora_take_little_memory(tmp_path, monkeypatch):
     encoder = Layers(layers=24, width=64)
     encoded = bitext(*([rng.integers(3, 400, 4).tolist() for _ in range(n)] for _ in range(2)))
     whole = 25*2*n*64*4
-    monkeypatch.setattr(evaluation, 'IN_MEMORY', whole/10)
+    monkeypatch.setattr(vectors, 'IN_MEMORY', whole/10)
     tracemalloc.start()
-    layers = list(evaluation.embed(encoder, encoded, RetrievalSettings(layer=14), folder=tmp_path))
+    layers = list(embed(encoder, encoded, RetrievalSettings(layer=14), folder=tmp_path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < whole/4
@@ -221,14 +241,14 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_runs(base, tmp_pat
 
 def test_special_tokens_are_those_of_the_tokenizer(mini):
     encoded = rows_of(mini, 'tatoeba', code='qab')
-    batch = data.collate(encoded, np.arange(20), mini.tokenizer.pad_token_id)
+    batch = collate(encoded, np.arange(20), mini.tokenizer.pad_token_id)
     expected = np.isin(batch['input_ids'], mini.tokenizer.all_special_ids)
     assert np.array_equal(special_tokens(torch.from_numpy(batch['attention_mask'])).numpy() == 1, expected)
 
 @pytest.mark.parametrize('pooling, special', [('mean', True), ('mean', False), ('cls', True)])
 def test_pooling_settings_reach_the_vectors(pooling, special):
     encoder, encoded = Layers(layers=1), bitext([[7, 9]], [[8]])
-    (foreign, english), _ = evaluation.embed(encoder, encoded, RetrievalSettings(layer=1, pooling=pooling, special=special))
+    (foreign, english), _ = embed(encoder, encoded, RetrievalSettings(layer=1, pooling=pooling, special=special))
     read = {'cls': [0], 'mean': [0, 7, 9, 2] if special else [7, 9]}[pooling]
     assert np.allclose(foreign[0], encoder.tables[0][torch.tensor(read)].mean(0), atol=1e-6)
 
@@ -281,7 +301,7 @@ def test_the_report_says_whether_the_corpora_were_mined(base, corpora, tmp_path)
         cell = cells(study)[0]
         write_cell(space, cell, cell_pieces(space, cell))
         collect(space.out)
-        notes[name] = ' '.join(report.caveats(figures.find(space.out)))
+        notes[name] = ' '.join(caveats(find(space.out)))
     assert 'gold pairs alone' in notes['hub'] and 'gold pairs alone' not in notes['folder']
 
 def test_a_pair_of_languages_that_the_folder_lacks_is_left_out_and_named(base, corpora, tmp_path):
@@ -322,7 +342,7 @@ def test_retrieval_settings_reach_a_study_and_its_store(base, tmp_path):
 
 def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(data, 'encode', lambda rows, head, labels, tokenizer, recipe, info, encode=data.encode: read.append((info['task'], info['split'], info['language'])) or encode(rows, head, labels, tokenizer, recipe, info))
+    monkeypatch.setattr(preparation, 'encode', lambda rows, head, labels, tokenizer, recipe, info, encode=preparation.encode: read.append((info['task'], info['split'], info['language'])) or encode(rows, head, labels, tokenizer, recipe, info))
     study = replace(base, targets=('xnli', 'tatoeba'), languages=('qab', 'qcc'), intermediate=('csqa',), n_tasks=(0, 1), budgets=(1e9,), target_flops=1e9, subsets=1)
     space = lay_out(study, tmp_path/'out')
     assert len(read) == len(set(read)) == 1 + 1 + 3 + 2 # training rows of both tasks, XNLI in three languages, Tatoeba in two
@@ -358,16 +378,16 @@ def test_every_intermediate_task_is_scored_after_phase_2(nine):
     assert {'HasAns_f1', 'NoAns_f1'} <= metrics['squad2'] and (table.budget_flops == 4e9).all() and set(table.cell) == {cell.name}
 
 def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine, monkeypatch):
-    from xtl import transfer
+    from xtl.transfer import phase2
     run, seen = Intermediate(nine, nine.study.intermediate, 0), {}
     begin = intermediate(run, 4e9)
     def keep(model, task, encoded, precision):
         seen[task] = (encoded.labels, model.heads[task].out.weight.detach().clone())
         return {'accuracy': 50.}
-    monkeypatch.setattr(transfer, 'evaluate_intermediate', keep)
-    monkeypatch.setattr(transfer, 'code_version', lambda *modules: 'another')
+    monkeypatch.setattr(phase2, 'evaluate_intermediate', keep)
+    monkeypatch.setattr(phase2, 'code_version', lambda *modules: 'another')
     intermediate_scores(run, begin)
-    heads = transfer.load_file(begin/'heads.safetensors')
+    heads = phase2.load_file(begin/'heads.safetensors')
     for task, (labels, weight) in seen.items():
         assert labels == nine.prepared.load(task, 'train', 'qaa').labels and weight.equal(heads[f'{task}.out.weight'])
     assert set(seen) == set(INTERMEDIATE) and len(seen['ccg'][0]) > 1

@@ -16,7 +16,10 @@ import yaml
 
 from chaos import chaos, started_by
 from test_cli import TINY
-from xtl.execution import Cluster, Job, KernelDied, Limits, claimed, connect, execute_cell, execute_notebook, read_status, visible_gpus
+from xtl.execution.cluster import Cluster, connect
+from xtl.execution.job import Job, claimed, read_status
+from xtl.execution.notebook import KernelDied, execute_notebook
+from xtl.execution.worker import Limits, execute_cell, visible_gpus
 
 BIN = Path(sys.executable).parent
 
@@ -159,7 +162,7 @@ def killer(folder):
     (folder/'path'/'sitecustomize.py').write_text('''
 import os, sys, threading, time
 def watch():
-    while 'xtl.evaluation' not in sys.modules: time.sleep(0.01)
+    while 'xtl.evaluation.languages' not in sys.modules: time.sleep(0.01)
     time.sleep(1)
     os.kill(os.getpid(), 9)
 if 'ipykernel_launcher' in ' '.join(sys.orig_argv): threading.Thread(target=watch, daemon=True).start()

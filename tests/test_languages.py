@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from xtl.core import UserError
-from xtl.languages import LANGUAGES, MINI_LANGUAGES, XTREME_LANGUAGES, language, language_table
+from xtl.core.errors import UserError
+from xtl.tasks.languages import LANGUAGES, MINI_LANGUAGES, XTREME_LANGUAGES, language, language_table
 
 MIRROR = Path(os.environ.get('XTL_DATA') or Path(__file__).parents[2]/'shared'/'hub')/'google'/'xtreme'
 needs_mirror = pytest.mark.skipif(not MIRROR.is_dir(), reason='no mirror of the data sets: XTL_DATA is not set and ../shared/hub does not exist')

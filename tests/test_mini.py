@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xtl.core import UserError
-from xtl.grammar import CLASS_OF, Phrase, Proposition, entails, names, render, verdict, words
-from xtl.languages import LANGUAGES, MINI_LANGUAGES
-from xtl.mini import LABELS, documents, exchange, fact_choices, FACTS, inference, mini_encoder, paraphrase, reading, tables, write_world
+from xtl.core.errors import UserError
+from xtl.world.concepts import CLASS_OF, Phrase, Proposition, entails, verdict
+from xtl.world.lexicon import names, words
+from xtl.world.sentences import render
+from xtl.tasks.languages import LANGUAGES, MINI_LANGUAGES
+from xtl.world.datasets import tables
+from xtl.world.meanings import LABELS, exchange, fact_choices, FACTS, inference, paraphrase, reading
+from xtl.world.mirror import mini_encoder, write_world
+from xtl.world.text import documents
 
 SOURCE, FOREIGN = MINI_LANGUAGES[0], MINI_LANGUAGES[1:]
 seeds = st.integers(0, 10**9)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from xtl.core import UserError
-from xtl.pretraining import PretrainSettings, language_shares, pretrain, tokenise, train_tokenizer
+from xtl.core.errors import UserError
+from xtl.encoder.pretraining import PretrainSettings, language_shares, pretrain, tokenise, train_tokenizer
 
 TEXTS = {
     'en': ['The cat sleeps in the house.\nWhere does the cat sleep? In the house.', 'A dog runs.'] * 15,
@@ -84,7 +84,7 @@ def test_seeds_differ(tmp_path):
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     script = tmp_path/'run.py'
-    script.write_text('import sys, time\nsys.path[:0] = sys.argv[2:]\nfrom test_pretraining import TEXTS, TINY\nfrom xtl.pretraining import pretrain\n'
+    script.write_text('import sys, time\nsys.path[:0] = sys.argv[2:]\nfrom test_pretraining import TEXTS, TINY\nfrom xtl.encoder.pretraining import pretrain\n'
                       "def slow(model, tokenizer): time.sleep(0.05); return {}\npretrain(TEXTS, sys.argv[1], TINY, watch=slow, watch_every=1, minutes=0)\n")
     here = Path(__file__).parent
     command = [sys.executable, str(script), str(tmp_path/'killed'), str(here), str(here.parent)]

@@ -9,11 +9,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import pytest
-from xtl.core import UserError, write_json
-from xtl.figures import encoder_kind, find
-from xtl.metrics import write_gold
-from xtl.report import answer_sentences, caveats, claims, render, table_pareto, table_published, table_xtreme, template_folder
-from xtl.simulation import Design, Noise, simulate_study
+from xtl.core.errors import UserError
+from xtl.core.files import write_json
+from xtl.report.findings import encoder_kind, find
+from xtl.evaluation.submission import write_gold
+from xtl.report.claims import claims
+from xtl.report.page import render, template_folder
+from xtl.report.tables import table_pareto, table_published, table_xtreme
+from xtl.report.words import answer_sentences, caveats
+from xtl.analysis.simulation import Design, Noise, simulate_study
 
 CHROMIUM = next((p for p in ('/usr/bin/chromium', shutil.which('chromium-browser'), shutil.which('google-chrome')) if p and Path(p).exists()), None)
 CHROMIUM_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']

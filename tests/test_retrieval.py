@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from xtl.bucc import BuccSplit, Corpus, MissingCorpus, read_bucc
-from xtl.core import UserError
-from xtl.metrics import score, score_submission, write_gold, write_predictions
-from xtl.retrieval import (Mined, accept, best_threshold, candidate_pairs, default_layer, layer_curve, mine, nearest, nearest_both, one_to_one, pool, tatoeba_accuracy,
-                           tatoeba_predictions, xtreme_layer)
+from xtl.data.bucc import BuccSplit, Corpus, MissingCorpus, read_bucc
+from xtl.core.errors import UserError
+from xtl.evaluation.metrics import score
+from xtl.evaluation.submission import score_submission, write_gold, write_predictions
+from xtl.evaluation.mining import Mined, accept, best_threshold, candidate_pairs, mine, one_to_one
+from xtl.evaluation.neighbours import (
+    default_layer, layer_curve, nearest, nearest_both, pool, tatoeba_accuracy, tatoeba_predictions, xtreme_layer)
 
 LIMITS = settings(deadline=None, max_examples=40)
 

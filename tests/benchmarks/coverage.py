@@ -6,8 +6,8 @@ A thousand simulations of every case, the default, take about 45 minutes on one 
 """
 import sys
 
-from xtl.analysis import coverage
-from xtl.simulation import Design, Noise
+from xtl.analysis.power import coverage
+from xtl.analysis.simulation import Design, Noise
 
 SEED = 100 # Other studies than those on which the intervals were made
 SMALL = Design(subsets=2, seeds=1)

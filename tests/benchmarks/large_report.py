@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_report import write_outcome
 
-from xtl.report import render
-from xtl.simulation import Design, simulate_study
+from xtl.report.page import render
+from xtl.analysis.simulation import Design, simulate_study
 
 def main(seeds: int) -> None:
     "Prints the number of cells, the seconds that the report took and its size."

@@ -14,7 +14,7 @@ import pandas as pd
 
 def main(workers: int) -> None:
     "Prints wall time, the sum of training and evaluation over the runs that were really made, shared by the workers, and their ratio."
-    from xtl.core import read_json
+    from xtl.core.files import read_json
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder)/'mini', time.perf_counter()
         subprocess.run([str(Path(sys.executable).parent/'xtl'), 'run', 'mini', '--out', str(out), '--workers', str(workers)], check=True, stdout=subprocess.DEVNULL)

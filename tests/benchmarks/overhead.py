@@ -14,15 +14,16 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
-from xtl.execution import job
-from xtl.study import cells, read_study
-from xtl.transfer import lay_out
+from xtl.execution.job import job
+from xtl.study.designs import cells
+from xtl.study.presets import read_study
+from xtl.transfer.workspace import lay_out
 
 
 def once(work) -> dict[str, float]:
     "Seconds of each part of one execution: until the first cell of the notebook runs, each cell of code, after the last one, in all."
     started = time.time()
-    process = subprocess.Popen([sys.executable, '-m', 'xtl.execution'], stdin=subprocess.PIPE, text=True, env=os.environ | {'TMPDIR': str(work.scratch)})
+    process = subprocess.Popen([sys.executable, '-m', 'xtl.execution.job'], stdin=subprocess.PIPE, text=True, env=os.environ | {'TMPDIR': str(work.scratch)})
     process.stdin.write(json.dumps(asdict(work)) + '\n')
     process.stdin.flush()
     assert process.wait() == 0

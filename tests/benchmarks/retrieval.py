@@ -6,7 +6,7 @@ import time
 import numpy as np
 import torch
 
-from xtl.retrieval import nearest, nearest_both
+from xtl.evaluation.neighbours import nearest, nearest_both
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument('--n', type=int, default=100_000, help='vectors on each side')

@@ -15,9 +15,10 @@ from pathlib import Path
 WORK = '''
 import sys, time, torch
 from transformers import AutoModel, XLMRobertaConfig
-from xtl.encoder import load_encoder
-from xtl.transfer import Intermediate, open_workspace
-from xtl.training import sources_of, start, train
+from xtl.encoder.loading import load_encoder
+from xtl.transfer.phase2 import Intermediate
+from xtl.transfer.workspace import open_workspace
+from xtl.training.loop import sources_of, start, train
 out, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 run = Intermediate(open_workspace(out), ('mnli', 'squad'), 0)
 splits = run.splits()
@@ -43,8 +44,8 @@ def together(out: Path, encoder: str, steps: int, processes: int, threads: int) 
 
 def main(encoder: str, steps: int, repeats: int) -> None:
     "Prints a line a layout, the most processes first."
-    from xtl.study import read_study
-    from xtl.transfer import lay_out
+    from xtl.study.presets import read_study
+    from xtl.transfer.workspace import lay_out
     cores = len(os.sched_getaffinity(0))
     layouts = [(cores//t, t) for t in range(1, cores + 1) if cores % t == 0]
     with tempfile.TemporaryDirectory() as folder:
