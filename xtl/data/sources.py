@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError, closest
-from ..core.steps import Store, code_version
+from ..core.steps import Store
 from ..tasks.languages import Language
 from ..tasks.task import Columns, Source, Task
 from ..tasks.paper import rows_of
@@ -44,8 +44,8 @@ def data_root(
     "Where repositories are looked up. Raises `UserError` when a mirror's folder does not exist."
     if settings.data == 'hub': return None
     if settings.data == 'mini':
-        from xtl.world.mirror import write_world
-        return store.get('world', {'seed': 0, 'folder': 'mirror', 'code': code_version('world/*')}, lambda into: write_world(into/'mirror'))/'mirror'
+        from xtl.world.once import World
+        return store.get(World())
     root = Path(settings.data).expanduser()
     if not root.is_dir(): raise UserError(f"no data mirror at '{root}': expected 'hub', 'mini' or a folder laid out <owner>/<name>")
     return root
