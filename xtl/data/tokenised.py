@@ -6,7 +6,7 @@
 __all__ = ['Tokenised', 'TokenisedCorpora']
 
 # %% ../../nbs/data/55_tokenised.ipynb #ace912d7
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import fingerprint
@@ -31,7 +31,9 @@ class Tokenised(Step):
     kind = 'rows'
 
     def inputs(self) -> dict:
-        return dict(rows=fingerprint(asdict(self.rows)), head=self.head, labels=list(self.labels), language=self.language,
+        r = self.rows
+        read = fingerprint([r.ids, r.texts, r.labels, r.options, r.dropped, r.realigned])
+        return dict(rows=read, head=self.head, labels=list(self.labels), language=self.language,
                     max_length=self.recipe.max_length, stride=self.recipe.stride, tokenizer=self.tokenizer_id)
 
     def compute(self, into: Path | None) -> None:

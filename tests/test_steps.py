@@ -1,0 +1,129 @@
+"Keys that cannot forget, and damage that is found: each module touched in turn, each kind of file of the store and of the cells changed in turn."
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+
+import pandas as pd
+import pytest
+
+from xtl.core.code import PACKAGE, code_version
+from xtl.core.errors import UserError
+from xtl.core.files import read_json
+from xtl.core.seals import damage
+from xtl.study.designs import cells
+from xtl.study.presets import read_study
+from xtl.transfer.cell import run_cell
+from xtl.transfer.layout import lay_out
+from xtl.transfer.results import collect, stale_cells, write_cell
+
+STEPS = {'world': 'xtl.world.once', 'rows': 'xtl.data.tokenised', 'trunk, cooldown': 'xtl.transfer.phase2', 'learned': 'xtl.transfer.learned',
+         'target': 'xtl.transfer.phase3', 'cell': 'xtl.transfer.tables'}
+
+
+def modules():
+    return sorted(p for p in PACKAGE.rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
+
+
+def loaded_by(module):
+    "The modules of the package that Python itself loads with a module."
+    script = f"import sys, {module}; print(*(m for m in sys.modules if m.startswith('xtl.') and sys.modules[m].__file__))"
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
+    return {PACKAGE.parent.joinpath(*m.split('.')).with_suffix('.py') for m in done.stdout.split()} & set(modules())
+
+
+def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp_path):
+    copy = tmp_path/'xtl'
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns('mini_encoder', '__pycache__'))
+    def versions():
+        from xtl.core import code
+        code._looked_at.cache_clear()
+        return {step: code_version(module, copy) for step, module in STEPS.items()}
+    before, loaded, table = versions(), {s: loaded_by(m) for s, m in STEPS.items()}, {}
+    for path in modules():
+        place = copy/path.relative_to(PACKAGE)
+        source = place.read_text()
+        function = re.search(r'^def \w+\((?:.|\n)*?\n    ', source, re.M)
+        place.write_text(source[:function.end()] + 'touched = 1\n    ' + source[function.end():] if function else source + '\nTOUCHED = 1\n')
+        table[path] = [s for s, v in versions().items() if v != before[s]]
+        place.write_text(re.sub(r'^"""(.*?)"""', r'"""Put better: \1"""', source, count=1, flags=re.S) + '\n# and a comment\n')
+        assert versions() == before, path
+        place.write_text(source)
+    for path, again in table.items():
+        assert {s for s in STEPS if path in loaded[s]} <= set(again), path
+        print(f"{path.relative_to(PACKAGE).as_posix():30s} {'; '.join(again) or '-'}")
+    again = {p.relative_to(PACKAGE).as_posix(): set(a) for p, a in table.items()}
+    assert again['tasks/recipes.py'] >= {'trunk, cooldown', 'target', 'cell'} and again['world/lexicon.py'] == {'world'} | again['world/sentences.py'] & set(STEPS)
+    assert again['report/page.py'] == again['analysis/panel.py'] == again['cli/run.py'] == set()
+    assert 'trunk, cooldown' not in again['evaluation/metrics.py'] and 'target' in again['evaluation/metrics.py']
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "A study of three cells, and its tables."
+    study = read_study('mini').but(name='damaged', data=dict(languages=('qab',)), phase2=dict(score_intermediate=True), phase3=dict(target_flops=2e9),
+                                   design=dict(intermediate=('csqa', 'qqp'), targets=('panx', 'tatoeba'), budgets=(2e9,), n_tasks=(0, 2), subset_count=1))
+    out = tmp_path_factory.mktemp('whole')/'out'
+    tables = run(lay_out(study, out))
+    return study, out, tables
+
+
+def run(space):
+    "Runs what is stale and collects, as `xtl run` does."
+    stale = stale_cells(space)
+    for cell in cells(space.study):
+        if cell.name in stale: write_cell(space, cell, run_cell(space, cell))
+    return collect(space.out)
+
+
+def kinds(out):
+    "One file of each kind in store and cells: by the name of its result and its own, numbers and languages left out."
+    found = defaultdict(list)
+    for path in sorted([*(out/'store').rglob('*'), *(out/'cells').rglob('*')]):
+        if not path.is_file() or path.suffix == '.lock' or path.name.startswith('.'): continue
+        parts = path.relative_to(out).parts
+        kind = '/'.join((*parts[:2], '*', *parts[3:])) if parts[0] == 'store' else '/'.join((parts[0], '*', *parts[2:]))
+        if 'mirror' in parts: kind = f'store/world/*/mirror/{path.suffix}'
+        if 'predictions' in parts: kind = '/'.join(kind.split('/')[:-2]) + '/' + path.suffix
+        found[kind].append(path)
+    return {k: v[len(v)//2] for k, v in found.items()}
+
+
+def same(a, b):
+    "Whether two sets of tables hold the same but for how long it took."
+    timed = {'seconds', 'evaluation_seconds', 'flops_per_second', 'peak_share'}
+    return all(a[n].drop(columns=[c for c in a[n] if c in timed]).equals(b[n].drop(columns=[c for c in b[n] if c in timed])) for n in b)
+
+
+@pytest.mark.parametrize('change', ['flipped', 'cut'])
+def test_damage_in_every_kind_of_file_is_found_told_and_mended(whole, change, capfd):
+    study, out, tables = whole
+    found = kinds(out)
+    assert len(found) > 25, sorted(found)
+    for kind, path in found.items():
+        if change == 'cut' and path.suffix not in ('.safetensors', '.parquet', '.json'): continue
+        content = path.read_bytes()
+        middle = len(content)//2
+        path.write_bytes(content[:middle] + (bytes([content[middle] ^ 1]) + content[middle + 1:] if change == 'flipped' else b''))
+        if kind.startswith('store/'):
+            assert damage(path.parents[len(path.relative_to(out).parts) - 4]), kind
+            for done in out.glob('cells/*/done.json'): done.unlink() # so that the store is read
+        else: assert any(why.startswith('damaged') for why in stale_cells(lay_out(study, out)).values()), kind
+        again = run(lay_out(study, out))
+        told = capfd.readouterr().err
+        assert not kind.startswith('store/') or 'in the store is damaged' in told, kind
+        assert same(again, tables), kind
+        print(f'{change} {kind}: found')
+
+
+def test_rows_that_are_damaged_while_a_cell_runs_are_not_read(whole):
+    study, out, _ = whole
+    space = lay_out(study, out)
+    path = next(p for p in out.glob('store/rows/*/arrays.safetensors') if p.parent.name == space.prepared.name('panx', 'test', 'qab'))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(UserError, match='rows of panx .test, qab. are damaged'): space.prepared.load('panx', 'test', 'qab')
+    path.write_bytes(content)
+    assert read_json(path.parent/'about.json')['inputs']['language'] == 'qab'
