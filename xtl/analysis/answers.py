@@ -279,7 +279,8 @@ def curve(
     every = ALL_SUBSETS if generalises(fit, fit.layout.weights[used]).all() else THESE
     chosen = [g for g in groups if g in set(fit.groups.group[main_columns(fit)])]
     index = np.array([fit.column(g, 'all' if g == 'all' else 'tier') for g in chosen], int)
-    what = pd.DataFrame({'budget_flops': np.repeat(2**levels, steps), 'n_tasks': at[:, 1]})
+    budgets = np.unique(points.budget_flops[used])
+    what = pd.DataFrame({'budget_flops': np.repeat(budgets, steps), 'n_tasks': at[:, 1]})
     table = tidy(fit, scoped(fit, rows, index, subsets=every), what, index, 'gain').drop(columns=['kind', 'p'])
     return table.assign(p_misfit=np.tile(_misfit(fit, rest, columns, index, every), len(what)))
 

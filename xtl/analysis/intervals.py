@@ -156,9 +156,9 @@ def contrast(
         if sample is None: total[:, j] = np.nan
         else:
             start, end = end, end + c.stop - c.start
-            beyond = (seen[:, start:end]**2).sum(1) - total[:, start:end].sum(1)
-            value = sample.ratio*np.maximum(beyond, 0)
-            total[:, j], spread[:, j] = total[:, j] + value, spread[:, j] + value**2/sample.freedom
+            all_in, noise = (seen[:, start:end]**2).sum(1), total[:, start:end].sum(1)
+            total[:, j] += sample.ratio*np.maximum(all_in - noise, 0)
+            spread[:, j] += np.where(all_in > noise, sample.ratio*all_in, 0)**2/sample.freedom
     total, spread = total[:, :len(groups)], spread[:, :len(groups)]
     freedom = np.where(spread > 0, total**2/np.where(spread > 0, spread, 1), np.where(np.isnan(total), np.nan, 1e6))
     return t_intervals(seen[:, :len(groups)], np.sqrt(total), freedom)

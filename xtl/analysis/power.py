@@ -89,7 +89,9 @@ def expected_strata(
         run, cell = size[prefix + 'run'], size[prefix + 'cell']
         return replace(found, run=(found.budgets*run + cell)/found.runs, budget=cell/found.runs)
     prefix = ['' if k else 'control_' for k in fit.layout.blocks.n_tasks]
-    runs = tuple(expect(s, p) for s, p in zip(fit.strata.runs, prefix))
+    seeds = [seed_residuals(fit.layout, fit.values[:, :0], i)[1] for i in range(len(prefix))]
+    told = {p: any(df for df, q in zip(seeds, prefix) if q == p) for p in ('', 'control_')} # subsets are no seeds
+    runs = tuple(expect(s, p) if told[p] else None for s, p in zip(fit.strata.runs, prefix))
     return Strata(runs, tuple(expect(s, '') for s in fit.strata.subsets))
 
 # %% ../../nbs/analysis/70_power.ipynb #d868f8c4

@@ -7,7 +7,7 @@ __all__ = ['ENOUGH', 'MANY', 'Stratum', 'stratum', 'seed_residuals', 'Strata', '
 
 # %% ../../nbs/analysis/38_strata.ipynb #82b18938
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -160,7 +160,15 @@ def variance_parts(
             place = lay.subset[cells]*(lay.budget.max() + 1) + lay.budget[cells]
             unit = np.unique(place)//(lay.budget.max() + 1)
             parts += _split_plot(found.subsets[i], _totals(mine, place), unit, 1 - share)
-    return parts
+    return _merged(parts)
+
+def _merged(parts: list[Part]) -> list[Part]:
+    "Parts with one mean square as one part: blocks that share it share its chance."
+    found = {}
+    for part in parts:
+        same = found.get(id(part.square))
+        found[id(part.square)] = replace(part, coefficient=same.coefficient + part.coefficient) if same else part
+    return list(found.values())
 
 # %% ../../nbs/analysis/38_strata.ipynb #6bf9fef2
 def variance(

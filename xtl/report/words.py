@@ -14,7 +14,7 @@ from IPython.display import HTML
 from ..training.cost import Shape
 from ..study.plan import XLM_R
 from ..analysis.tables import Outcome
-from ..analysis.panel import GAP
+from ..analysis.groups import GAP
 from ..analysis.checks import LEARNED, never_learned
 from xtl.report.findings import (
     GROUP_NAMES, Findings, counted, encoder_kind, encoder_name, flops_text, interval_text, percent_text, tasks_text,
