@@ -1,84 +1,116 @@
 """The analysis against planted truth, against textbook formulas, and against tables as runs really leave them."""
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from scipy.stats import ttest_ind
-from xtl.analysis.answers import best_number, contributions, gains, pareto_front, trade_off
-from xtl.analysis.checks import collapsed_runs, mixed_model, without_collapsed
-from xtl.analysis.intervals import bootstrap, contrast, levels
-from xtl.analysis.panel import TIERS, score_panel, simulated_panel
-from xtl.analysis.power import coverage, detectable_difference, noise_of
-from xtl.analysis.simulation import Design, Noise, simulate_study
+from xtl.analysis.answers import best_number, curve, gains, most_gained, pareto_front, trade_off
+from xtl.analysis.checks import collapsed_runs, without_collapsed
+from xtl.analysis.contributions import contributions
+from xtl.analysis.coverage import DESIGNS, coverage
+from xtl.analysis.groups import GAP, weights_told
+from xtl.analysis.headline import headline, headline_sentences
+from xtl.analysis.intervals import contrast, fit_panel, levels
+from xtl.analysis.panel import score_panel, simulated_panel
+from xtl.analysis.power import detectable, noise_of, power_text
+from xtl.analysis.simulation import TIERS, Design, Noise, World, simulate_scores, simulate_study
+from xtl.study.designs import task_subsets
 
-DESIGN = Design()
+BASE = DESIGNS['xtreme-base']
+GOOD = Design(subsets=12, seeds=2, control_seeds=6, full_seeds=6)
+
 
 def rows_of(table, **where):
     for column, value in where.items(): table = table[table[column] == value]
     return table
 
-# -- intervals
 
-@pytest.mark.parametrize('effect, design, noise', [('none', DESIGN, Noise()), ('tier', DESIGN, Noise()), ('saturating', DESIGN, Noise(run=2.5, cooldown=0.1)), ('linear', Design(subsets=2, seeds=1), Noise())])
-def test_intervals_cover_planted_truth(effect, design, noise):
-    table = coverage(design, noise, effect, simulations=40, seed=11)
-    assert 0.88 <= table.gains.mean() <= 0.995 # a thousand simulations are in tests/benchmarks/coverage.py
-    if effect == 'none': assert (table.claims > 0).mean() <= 0.1
+def study(design=GOOD, kinds=('all', 'tier', 'gap'), **more):
+    return fit_panel(simulated_panel(simulate_scores(design, **more)), kinds)
 
-def test_interval_of_one_block_is_students(seeds=6):
-    panel = simulated_panel(Design(seeds=seeds), Noise(run=2.), seed=3)
-    boot = bootstrap(panel, resamples=20_000)
-    cells = panel.cells[(panel.cells.n_tasks == 9) & (panel.cells.budget_flops == 4e12)]
-    transfer = panel.pairs[panel.pairs.language != panel.source]
-    scores = [transfer.assign(score=panel.scores[i, transfer.index]).groupby('target').score.mean().mean() for i in cells.index]
-    half = student.ppf(0.975, seeds - 1) * np.std(scores, ddof=1) / np.sqrt(seeds)
-    row = rows_of(levels(boot), kind='all', n_tasks=9, budget_flops=4e12).iloc[0]
-    assert row.score == pytest.approx(np.mean(scores)) and (row.high - row.low) / 2 == pytest.approx(half, rel=0.03)
 
-def test_noise_of_single_test_sets_is_counted_once():
-    "With no other noise the scatter of the runs, that of the languages and their overlap all estimate the same variance, which is known here."
-    design, parts, errors = Design(seeds=6), [], []
-    for seed in range(30):
-        panel = simulated_panel(design, Noise(run=0., cooldown=0., language=0., residual=1.), seed=seed)
-        boot = bootstrap(panel, resamples=400, kinds=('all',))
-        points, group = boot.points, boot.column('all', 'all')
-        row = np.where(points.budget_flops == 4e12, (points.n_tasks == 9).astype(float) - (points.control == 'target-only'), 0.)
-        others = panel.pairs[panel.pairs.language != panel.source]
-        weights = 1/others.target.nunique()/others.groupby('target').language.transform('size')
-        known = 2*(weights**2).sum()/design.seeds
-        parts.append([row @ covariance[group] @ row/known for covariance in (boot.run_covariance, boot.language_covariance[0], boot.overlap)])
-        errors.append(contrast(boot, row[None], np.array([group])).error[0, 0]**2/known)
-    assert np.mean(parts, 0) == pytest.approx([1, 1, 1], abs=0.25)
-    assert np.mean(errors) < 1.6 # twice as much if they were added; never less than the larger of the two
+# -- intervals (a thousand simulations of every case are in tests/benchmarks/coverage.py)
 
-def test_gap_between_groups_of_few_languages_is_students():
-    panel = simulated_panel(Design(seeds=2), Noise(run=0., cooldown=0., language=2., residual=0.01), seed=4)
-    boot = bootstrap(panel, resamples=20_000, kinds=('tier',))
-    column = panel.cells.budget_flops == 4e12
-    with_tasks, alone = (panel.scores[(column & chosen).to_numpy()].mean(0) for chosen in (panel.cells.n_tasks == 9, panel.cells.control == 'target-only'))
-    by_language = panel.pairs.assign(gain=with_tasks - alone).groupby(['tier', 'language']).gain.mean()
-    textbook = ttest_ind(by_language['low'], by_language.drop(panel.source, level='language')['high']).confidence_interval()
-    row = rows_of(gains(boot, 'target-only'), kind='gap', group='low − high', n_tasks=9, budget_flops=4e12).iloc[0]
-    assert (row.low, row.high) == pytest.approx(tuple(textbook), abs=0.05)
+@pytest.mark.parametrize('name, more', [
+    ('mini', {}), ('xtreme-base', {}), ('all', {}), ('nested', {}), ('xtreme-base', dict(effect='compute')),
+    ('xtreme-base', dict(world=World(star=4.))), ('xtreme-base', dict(lost=0.03)),
+    ('xtreme-base', dict(collapsed=0.01, collapsed_trunks=0.02))])
+def test_intervals_hold_planted_truth(name, more):
+    table = coverage(DESIGNS[name], 30, seed=11, **more)
+    for what in ('gains', 'gap', 'slopes', 'contributions'):
+        if what in table: assert 0.85 <= table[what].mean() <= 0.999, what
+    if not more: assert table.claims.mean() <= 0.05 and not table.most.mean() > 0.1
+
+
+def test_a_gain_of_one_point_is_found_at_the_size_of_xtreme_base():
+    assert coverage(BASE, 20, seed=12, effect='harm', size=-1.).found.mean() >= 0.8
+
+
+def test_no_noise_no_interval():
+    "Tasks differ by points; where seeds differ by nothing, nothing is unsure."
+    for name in DESIGNS:
+        table = coverage(DESIGNS[name], 1, Noise().scaled(0), seed=13)
+        assert (table[['gains half', 'slopes half']] < 0.05).all(axis=None)
+
+
+def test_a_star_task_lends_nothing_to_the_others():
+    table = coverage(BASE, 30, seed=14, world=World(star=4.))
+    assert abs(table.others.mean()) <= 0.05
+
+
+def test_what_question_answering_gains_everywhere_is_no_difference_of_tiers():
+    table = coverage(BASE, 40, seed=15, effect='qa', size=6.)
+    assert abs(table['gap error'].mean()) < 0.1 and table['gap clear'].mean() <= 0.12
+
+
+def test_interval_of_one_block_is_students(seeds=9):
+    fit = study(Design((1e12,), (9,), full_seeds=seeds), noise=Noise(2.), seed=3)
+    scores = fit.values[(fit.panel.cells.n_tasks == 9).to_numpy(), 0]
+    half = student.ppf(0.975, seeds - 1)*np.std(scores, ddof=1)/np.sqrt(seeds)
+    row = rows_of(levels(fit), kind='all', n_tasks=9).iloc[0]
+    assert row.score == pytest.approx(np.mean(scores)) and (row.high - row.low)/2 == pytest.approx(half)
+
 
 def test_budgets_of_a_trunk_move_together():
-    boot = bootstrap(simulated_panel(Design(seeds=6), Noise(run=3., cooldown=0.1), seed=5))
-    points, group = boot.points, np.array([boot.column('all', 'all')])
-    at = {b: np.eye(len(points))[(points.n_tasks == 9) & (points.budget_flops == b)][0] for b in DESIGN.budgets}
-    level = contrast(boot, at[1e12][None], group, languages=False)
-    growth = contrast(boot, (at[4e12] - at[1e12])[None], group, languages=False)
-    assert growth.error[0, 0] < level.error[0, 0] / 5
+    fit = study(noise=Noise(trunk=3., cooldown=0.1, phase_3=0, run_language=0, test=0), seed=5)
+    at = {b: fit.layout.weights[[rows_of(fit.points, n_tasks=9, budget_flops=b).index[0]]] for b in GOOD.budgets}
+    level, growth = contrast(fit, at[1e12], [0]), contrast(fit, at[4e12] - at[1e12], [0])
+    assert growth.error[0, 0] < level.error[0, 0]/5
+
 
 def test_a_study_without_repeated_runs_has_no_intervals():
-    results = simulate_study(Design(subsets=1, seeds=1))
-    boot = bootstrap(score_panel(results, 'qaa'))
-    table = gains(boot, 'target-only')
-    assert table.gain.notna().all() and table.low.isna().all() and not best_number(boot).claimed.any()
+    fit = fit_panel(score_panel(simulate_study(Design(subsets=1, seeds=1)), 'qaa'))
+    table = gains(fit, 'target-only')
+    assert not fit.repeated and table.gain.notna().all() and table.low.isna().all()
+    assert not best_number(fit).claimed.any()
+    assert 'no interval: too few runs' in ' '.join(headline_sentences(headline(fit.panel)))
+
 
 def test_analysis_does_not_depend_on_the_order_of_rows():
     results = simulate_study(effect='linear', seed=2)
-    tables = [gains(bootstrap(score_panel(r, 'qaa')), 'none') for r in (results, results.sample(frac=1, random_state=1))]
+    shuffled = results.sample(frac=1, random_state=1)
+    tables = [gains(fit_panel(score_panel(r, 'qaa')), 'none') for r in (results, shuffled)]
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_lost_cell_widens_and_does_not_move():
+    made = simulate_scores(GOOD, Noise().scaled(0), effect='compute', seed=6)
+    whole = simulated_panel(made)
+    lost = (whole.cells.n_tasks == 3) & (whole.cells['subset'] == 2) & (whole.cells.budget_flops == 4e12)
+    few = replace(whole, cells=whole.cells[~lost].reset_index(drop=True), scores=whole.scores[~lost])
+    values = [trade_off(fit_panel(p, ('all',))).set_index('quantity').value for p in (whole, few)]
+    naive = [p.scores[(p.cells.n_tasks == 3) & (p.cells.budget_flops == 4e12)].mean() for p in (whole, few)]
+    assert abs(values[0]['per task'] - values[1]['per task']) < 0.02 < abs(naive[0] - naive[1])
+
+
+def test_intervals_say_what_they_are_about():
+    table = gains(study(kinds=None), 'target-only')
+    assert set(table.languages[table.group == GAP]) == {'like them'} and set(table.languages[table.group == 'low']) == {'these'}
+    nested = gains(study(Design(design='nested', seeds=3)), 'target-only')
+    assert set(nested.subsets[nested.n_tasks < 9]) == {'these'} and set(nested.subsets[nested.n_tasks == 9]) == {'all'}
+
 
 # -- what is averaged
 
@@ -87,7 +119,8 @@ def test_a_cell_without_some_scores_is_left_out_and_named():
     lost = results.cell.unique()[12]
     panel = score_panel(results[~((results.cell == lost) & (results.target == 'mlqa'))], 'qaa')
     assert list(panel.left_out.cell) == [lost] and lost not in set(panel.cells.cell)
-    assert gains(bootstrap(panel), 'none').gain.notna().all()
+    assert gains(fit_panel(panel), 'none').gain.notna().all()
+
 
 def test_a_target_that_few_cells_have_is_not_averaged():
     results = simulate_study(seed=3)
@@ -95,13 +128,16 @@ def test_a_target_that_few_cells_have_is_not_averaged():
     panel = score_panel(results[(results.target != 'bucc') | results.cell.isin(few)], 'qaa')
     assert 'bucc' not in set(panel.pairs.target) and not len(panel.left_out)
 
-def test_target_only_takes_retrieval_from_the_untouched_encoder():
+
+def test_target_only_takes_retrieval_from_the_untouched_encoder_and_gains_nothing_by_it():
     results = simulate_study(seed=3)
     lacking = results[~((results.control == 'target-only') & results.target.isin(['bucc', 'tatoeba']))]
     panel = score_panel(lacking, 'qaa')
-    column = (panel.pairs.target == 'tatoeba') & (panel.pairs.language == 'qab')
-    none, alone = (panel.scores[(panel.cells.control == c).to_numpy()][:, column.to_numpy()] for c in ('none', 'target-only'))
+    column = ((panel.pairs.target == 'tatoeba') & (panel.pairs.language == 'qab')).to_numpy()
+    none, alone = (panel.scores[(panel.cells.control == c).to_numpy()][:, column] for c in ('none', 'target-only'))
     assert not len(panel.left_out) and np.allclose(alone, none.mean())
+    assert not set(gains(fit_panel(panel), 'target-only').group) & {'tatoeba', 'bucc', 'retrieval', 'xtreme'}
+
 
 def test_question_answering_counts_the_mean_of_f1_and_exact_match():
     results = simulate_study(seed=3)
@@ -109,38 +145,60 @@ def test_question_answering_counts_the_mean_of_f1_and_exact_match():
     rows = rows_of(results, cell=cell, target='xquad', language='qab').set_index('metric').score
     panel = score_panel(results, 'qaa')
     column = ((panel.pairs.target == 'xquad') & (panel.pairs.language == 'qab')).to_numpy()
-    assert panel.scores[(panel.cells.cell == cell).to_numpy()][0, column][0] == pytest.approx((rows.f1 + rows.exact_match) / 2)
+    assert panel.scores[(panel.cells.cell == cell).to_numpy()][0, column][0] == pytest.approx((rows.f1 + rows.exact_match)/2)
+
+
+def test_low_resource_languages_weigh_alike_and_are_compared_within_targets():
+    panel = simulated_panel(simulate_scores(BASE))
+    low = weights_told(panel, 'tier', 'low').groupby('language').weight.sum()
+    assert low.max() == pytest.approx(low.min()) and 'sw' in low
+    gap = weights_told(panel, 'gap', GAP).groupby('target').weight.agg(['sum', 'size'])
+    assert gap['sum'].abs().max() < 1e-12 and 'mlqa' not in gap.index # no low-resource language is in it
+
 
 # -- answers
 
 def test_a_planted_interaction_with_tier_is_found():
-    boot = bootstrap(simulated_panel(Design(subsets=6, seeds=2), effect='tier', size=9., seed=1))
-    best = rows_of(best_number(boot), group='low', best=True)
+    fit = study(effect='tier', size=9., seed=1)
+    best = rows_of(best_number(fit), group='low', best=True)
     assert (best.n_tasks == 9).all() and best.claimed.all()
-    slopes = trade_off(boot).set_index(['group', 'quantity'])
-    assert slopes.loc[('low − high', 'per task'), 'low'] > 0 and slopes.loc[('low', 'per task'), 'value'] == pytest.approx(1., abs=0.25)
+    slopes = trade_off(fit).set_index(['group', 'quantity'])
+    assert slopes.loc[(GAP, 'per task'), 'low'] > 0 and slopes.loc[('low', 'per task'), 'value'] == pytest.approx(1., abs=0.25)
+
 
 def test_a_planted_task_is_recognised():
-    results = simulate_study(Design(numbers=(1, 3), subsets=9, seeds=2), noise=Noise(run=0.5), seed=4)
-    results['score'] += 4. * results.tasks.str.split('+').map(lambda t: 'csqa' in t)
-    table = rows_of(contributions(score_panel(results, 'qaa')), kind='all').set_index('task')
-    assert table.contribution.idxmax() == 'csqa' and table.p_holm['csqa'] < 0.001 and table.low['csqa'] <= 4. <= table.high['csqa']
+    results = simulate_study(Design(numbers=(1, 3), subsets=12, seeds=2), noise=Noise(0.5), world=World(task=0.2), seed=4)
+    results['score'] += 4.*results.tasks.str.split('+').map(lambda t: 'csqa' in t)
+    table = rows_of(contributions(fit_panel(score_panel(results, 'qaa'))), kind='all').set_index('task')
+    assert table.contribution.idxmax() == 'csqa' and table.p_holm['csqa'] < 0.001
+    assert table.contribution['csqa'] == pytest.approx(4*8/9, abs=0.7) and abs(table.contribution.sum()) < 1e-9
 
-def test_mixed_model_agrees_with_the_bootstrap():
-    panel = simulated_panel(effect='tier', seed=6)
-    both = mixed_model(panel).merge(trade_off(bootstrap(panel)), on=['group', 'quantity'])
-    assert len(both) == 9 and (both.value_x - both.value_y).abs().max() < 0.1
+
+def test_aliases_are_one_row():
+    table = rows_of(contributions(study(Design(subsets=2, seeds=2))), kind='all')
+    assert len(table) < 9 and table.task.str.contains(' [+−] ', regex=True).any()
+
+
+def test_a_curve_that_saturates_is_followed_from_zero_on():
+    fit = study(replace(BASE, seeds=2), effect='saturating', seed=2)
+    table = rows_of(curve(fit, ('all',), steps=10), budget_flops=1e16)
+    assert abs(table.gain.iloc[0]) < 1e-9 and table.gain.is_monotonic_increasing and (table.high - table.low).iloc[1:].min() > 0
+    assert (table.gain - 6*(1 - np.exp(-table.n_tasks/2))).abs().max() < 1
+
 
 def test_no_point_of_the_front_is_beaten_by_a_cheaper_one():
-    front = rows_of(pareto_front(bootstrap(simulated_panel(effect='linear', seed=7))), group='low', on_front=True)
-    assert front.sort_values('budget_flops').score.is_monotonic_increasing and front.probability.between(0, 1).all()
+    front = rows_of(pareto_front(study(effect='linear', seed=7)), group='low')
+    assert front[front.on_front].sort_values('budget_flops').score.is_monotonic_increasing
+    assert front.beaten.any() and not (front.beaten & front.on_front).any()
+
 
 def test_collapsed_runs_are_found_counted_and_can_be_left_out():
     results = simulate_study(collapsed=0.1, seed=8)
     truly = rows_of(results, target='xnli', language='qaa', metric='accuracy')
-    truly = set(truly.cell[np.isclose(truly.score, 100 / 3)])
+    truly = set(truly.cell[np.isclose(truly.score, 100/3)])
     assert truly and set(collapsed_runs(score_panel(results, 'qaa')).cell) == truly
     assert set(without_collapsed(results, 'qaa').left_out.cell) == truly
+
 
 def test_a_score_at_the_limit_but_for_rounding_has_not_collapsed():
     results = simulate_study(seed=8)
@@ -153,17 +211,112 @@ def test_a_score_at_the_limit_but_for_rounding_has_not_collapsed():
         fallen.append(list(collapsed_runs(score_panel(results, 'qaa')).cell))
     assert fallen == [[], [results.cell[at]]]
 
+
 def test_a_target_that_was_never_learned_has_not_collapsed():
     results = simulate_study(seed=8)
-    results.loc[results.target == 'xnli', 'score'] = 33. + np.random.default_rng(0).normal(0, 1, (results.target == 'xnli').sum())
+    chance = 33. + np.random.default_rng(0).normal(0, 1, (results.target == 'xnli').sum())
+    results.loc[results.target == 'xnli', 'score'] = chance
     assert not len(collapsed_runs(score_panel(results, 'qaa')))
 
-# -- planning
+
+# -- planted outcomes, as sentences
+
+def said(design=BASE, trunk='', **more):
+    "Headline and its sentences of a simulated study; a trunk's scores may collapse."
+    made = simulate_scores(design, **more)
+    scores = made.scores*np.where(made.cells.trunk == trunk, 0.4, 1.)[:, None] if trunk else made.scores
+    head = headline(simulated_panel(made, scores))
+    sentences = headline_sentences(head)
+    assert len(sentences) <= 5 and max(map(len, sentences)) < 300 # short
+    assert not (head.most and head.most.gain.low > 0 and head.harmful and head.most.n_tasks in head.harmful) # one thing at a time
+    return head, sentences
+
+
+def test_a_clear_winner_is_named():
+    head, (number, gain, *_) = said(effect='peak', size=5., seed=1)
+    assert number.startswith('3 tasks are best for low-resource languages') and head.best.claimed
+    assert 'tasks bring' in gain and head.most.n_tasks == 3
+
+
+def test_no_effect_names_nothing():
+    for seed in range(4):
+        head, (number, gain, tier, compute) = said(seed=seed)
+        assert not head.best.claimed and number.startswith('No number of tasks is clearly best')
+        assert not head.most.gain.clear and gain.startswith('No gain') and not head.harmful
+        assert 'do not clearly differ' in tier or head.gap.gain.p > 0.001
+
+
+def test_harm_is_called_harm():
+    head, (number, gain, *_) = said(effect='harm', size=3., seed=2)
+    assert number.startswith('The targets alone are best') and 'tasks cost points' in gain
+    assert set(head.harmful) == {1, 2, 3, 5, 9}
+
+
+def test_what_only_low_resource_languages_gain_is_said():
+    head, (number, _, tier, *_) = said(effect='tier', size=6., seed=3)
+    assert tier.startswith('Low-resource languages gain more') and head.gap.gain.low < 6 < head.gap.gain.high
+    assert '9 tasks' in number
+
+
+def test_a_gain_that_grows_with_compute_is_said():
+    head, sentences = said(effect='compute', size=6., seed=4)
+    assert 'what tasks bring grows' in sentences[3] and head.growth.low > 0
+    assert 'does not clearly change' in said(effect='linear', seed=4)[1][3]
+
+
+def test_a_collapsed_trunk_is_set_aside_and_the_answer_stays():
+    plain, _ = said(effect='linear', seed=5)
+    head, sentences = said(effect='linear', seed=5, trunk='k9-s0-r1')
+    assert len(head.collapsed) == len(BASE.budgets) and sentences[-1].startswith('4 cells are set aside')
+    assert head.most.n_tasks == plain.most.n_tasks and abs(head.most.gain.value - plain.most.gain.value) < 0.5
+    width = lambda e: e.high - e.low
+    assert width(head.most.gain) < 2*width(plain.most.gain)
+    assert head.kept.most.n_tasks != 9 # with it, nine tasks would seem to bring little
+
+
+def test_a_gain_on_one_target_is_put_down_to_that_target():
+    head, (_, gain, *_) = said(effect='one target', size=8., seed=6)
+    assert [t.name for t in head.targets] == ['tydiqa'] and 'clear on 1 of 7 targets: tydiqa +' in gain
+
+
+def test_a_nested_design_says_nothing_of_numbers():
+    for seed in range(4):
+        head, (number, *_) = said(DESIGNS['nested'], seed=seed)
+        assert not head.best.general and not head.best.claimed and 'do not let one speak of numbers' in number
+        assert head.most.n_tasks == 9 # all nine tasks are the one subset that is no choice
+    assert not best_number(study(DESIGNS['nested'], effect='linear', size=30., seed=1)).claimed.any()
+
+
+# -- designs and planning
+
+def test_balanced_designs_are_pairwise_balanced():
+    tasks = GOOD.tasks
+    for k, count, times in ((3, 12, 1), (6, 12, 5), (4, 18, 3), (5, 18, 5), (2, 36, 1)):
+        subsets = task_subsets(tasks, k, 'balanced', count, 0)
+        pairs = pd.Series([p for s in subsets for p in combinations(s, 2)]).value_counts()
+        assert len(set(subsets)) == count and len(pairs) == 36 and set(pairs) == {times}
+    assert task_subsets(tasks, 3, 'balanced', 12, 0) != task_subsets(tasks, 3, 'balanced', 12, 1)
+
 
 def test_more_runs_detect_smaller_differences():
-    small, large = (detectable_difference(Design(subsets=n, seeds=r), simulations=20).set_index('group').difference for n, r in ((2, 1), (6, 3)))
-    assert (large[list(TIERS)] < small[list(TIERS)]).all() and (large > 0).all()
+    tables = [detectable(Design(subsets=n, seeds=r)) for n, r in ((3, 2), (9, 4))]
+    small, large = (t[(t.what != 'task') & (t.group != GAP)].set_index(['what', 'of', 'group']).difference for t in tables)
+    assert (large < small).all() and (large > 0).all()
+
+
+def test_power_names_aliases_and_what_cannot_be_told():
+    text = power_text(Design(subsets=2, seeds=1))
+    assert 'cannot be told apart: ' in text and ' + ' in text and '–' in text # no seed is repeated
+    assert power_text(GOOD).count('none') == 1
+
 
 def test_noise_of_a_pilot_without_repeats_falls_back_on_the_defaults():
     pilot = score_panel(simulate_study(Design(subsets=1, seeds=1)), 'qaa')
-    assert noise_of(pilot).run == Noise().run and noise_of(pilot).residual == Noise().residual
+    assert noise_of(pilot) == Noise()
+
+
+def test_the_most_that_tasks_bring_allows_for_the_choice():
+    fit = study(seed=9)
+    number, most = most_gained(fit, 'all')
+    row = rows_of(gains(fit, 'target-only', languages='like them'), kind='all', n_tasks=number, budget_flops=4e12).iloc[0]
+    assert most.value == pytest.approx(row.gain) and most.low < row.low and most.high > row.high

@@ -20,8 +20,12 @@ from ..evaluation.submission import read_gold, submission_file
 from .simulation import RESULT_COLUMNS
 
 # %% ../../nbs/analysis/20_tables.ipynb #71d9a58a
-DATA_COLUMNS = ['task', 'part', 'language', 'repository', 'config', 'split', 'revision', 'rows', 'dropped', 'realigned', 'fingerprint']
-LEDGER_COLUMNS = ['cell', 'phase', 'task', 'sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds', 'wanted_share', 'realised_share']
+DATA_COLUMNS = [
+    'task', 'part', 'language', 'repository', 'config', 'split', 'revision', 'rows', 'dropped', 'realigned',
+    'fingerprint']
+LEDGER_COLUMNS = [
+    'cell', 'phase', 'task', 'sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds', 'wanted_share',
+    'realised_share']
 CURVE_COLUMNS = ['cell', 'phase', 'task', 'step', 'flops', 'loss', 'learning_rate']
 LAYER_COLUMNS = ['cell', 'target', 'language', 'layer', 'score']
 SEGMENT_COLUMNS = ['cell', 'phase', 'segment', 'executed_flops']
@@ -65,20 +69,20 @@ def _cell_states(folder: Path, planned: pd.Series) -> pd.DataFrame:
     for path in sorted({*(folder/'cells').glob('*/'), *(folder/'cells'/name for name in planned)}):
         try: status = read_json(path/'status.json') if path.exists() else {'state': 'waiting'}
         except (OSError, UserError): status = {}
-        notebook = path/'cell.ipynb'
-        rows.append({'cell': path.name, 'state': str(status.get('state', 'unknown')), 'error': str(status.get('error') or ''),
-                     'notebook': f'cells/{path.name}/cell.ipynb' if notebook.exists() else ''})
+        notebook = f'cells/{path.name}/cell.ipynb' if (path/'cell.ipynb').exists() else ''
+        rows.append((path.name, str(status.get('state', 'unknown')), str(status.get('error') or ''), notebook))
     return pd.DataFrame(rows, columns=['cell', 'state', 'error', 'notebook'])
 
 # %% ../../nbs/analysis/20_tables.ipynb #aa4b0fe8
-CHANCE = {'xnli': 100 / 3, 'pawsx': 50.} # Where a run left no gold
+CHANCE = {'xnli': 100/3, 'pawsx': 50.} # Where a run left no gold
 
 def _commonest(gold: Path, source: str) -> dict[str, float]:
     "Of the classification targets, the share of the commonest label in the source language, in points."
     files = {t: submission_file(gold, t, source) for t in CHANCE if source in LANGUAGES}
     labels = {t: read_gold(path, t) for t, path in files.items() if path.exists()}
-    return {t: 100 * pd.Series(l).value_counts(normalize=True).iloc[0] for t, l in labels.items() if l}
+    return {t: 100*pd.Series(l).value_counts(normalize=True).iloc[0] for t, l in labels.items() if l}
 
+# %% ../../nbs/analysis/20_tables.ipynb #5c41d9e2
 def _json(path: Path, default):
     "What a JSON file holds, or this where there is none."
     return read_json(path) if path.exists() else default
@@ -86,19 +90,18 @@ def _json(path: Path, default):
 def read_outcome(
     folder: str | Path, # The run's folder
 ) -> Outcome:           # What it holds
-    "A finished, unfinished or empty run. Raises `UserError` when there is no such folder or a table is not of this version."
+    "A finished, unfinished or empty run. Raises `UserError` without such a folder and for a table of another version."
     folder = Path(folder).resolve()
     if not folder.is_dir(): raise UserError(f"no run at {folder}: give the folder that `xtl run` wrote")
     study = folder/'study.yaml'
     settings = (yaml.safe_load(study.read_text()) if study.exists() else None) or {}
     rows, space = pd.DataFrame(_json(folder/'data.json', [])), _json(folder/'workspace.json', {})
-    plan = _table(folder/'plan.parquet', PLAN_COLUMNS)
-    missing = pd.DataFrame(space.get('missing', []), columns=['task', 'split', 'language', 'why'])
+    columns = dict(results=RESULT_COLUMNS, ledger=LEDGER_COLUMNS, curves=CURVE_COLUMNS, layers=LAYER_COLUMNS,
+                   segments=SEGMENT_COLUMNS, plan=PLAN_COLUMNS)
+    tables = {name: _table(folder/f'{name}.parquet', known) for name, known in columns.items()}
     return Outcome(
-        folder=folder, settings=settings, versions=_json(folder/'versions.json', {}),
+        folder=folder, settings=settings, versions=_json(folder/'versions.json', {}), **tables,
         data=rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows]))),
-        results=_table(folder/'results.parquet', RESULT_COLUMNS), ledger=_table(folder/'ledger.parquet', LEDGER_COLUMNS),
-        curves=_table(folder/'curves.parquet', CURVE_COLUMNS), layers=_table(folder/'layers.parquet', LAYER_COLUMNS),
-        segments=_table(folder/'segments.parquet', SEGMENT_COLUMNS), plan=plan,
-        cells=_cell_states(folder, plan.cell), missing=missing, parameters=space.get('shape', {}).get('parameters'),
+        cells=_cell_states(folder, tables['plan'].cell), parameters=space.get('shape', {}).get('parameters'),
+        missing=pd.DataFrame(space.get('missing', []), columns=['task', 'split', 'language', 'why']),
         chance=CHANCE | _commonest(folder/'gold', settings.get('source_language', 'en')))

@@ -75,20 +75,18 @@ def _peak(device: str) -> float:
     return PEAKS[closest(device, PEAKS, 'device')] if peak is None else peak
 
 def _power(study: Study, pilot: str) -> str:
-    "The differences that the design can detect, with the noise of a pilot."
-    from xtl.analysis.power import detectable_difference, noise_of, planned_design
-    from xtl.analysis.tables import read_outcome
+    "What the design can detect, with the noise of a pilot."
     from xtl.analysis.panel import score_panel
+    from xtl.analysis.power import noise_of, planned_design, power_text
     from xtl.analysis.simulation import Noise
+    from xtl.analysis.tables import read_outcome
     design, noise = planned_design(study), Noise()
     if pilot != 'assumed':
         outcome = read_outcome(pilot)
-        if not len(outcome.results): raise UserError(f"no results in '{pilot}' to take the noise from; give the folder of a finished run, or 'assumed'")
+        if not len(outcome.results):
+            raise UserError(f"no results in '{pilot}' to take the noise from; give the folder of a finished run, or 'assumed'")
         noise = noise_of(score_panel(outcome.results, outcome.source))
-    found = detectable_difference(design, noise, simulations=40)
-    parts = ', '.join(f'{g} {d:.1f}' for g, d in zip(found.group, found.difference))
-    return (f"power: with 80% probability the design finds a difference of these points between {max(design.numbers)} tasks and none at the largest budget: {parts} "
-            f"(noise in points: {', '.join(f'{k} {v:.2f}' for k, v in asdict(noise).items())})")
+    return power_text(design, noise)
 
 def _size(count: int) -> str:
     "Bytes in the largest unit that leaves a number above one."

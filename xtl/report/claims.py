@@ -13,7 +13,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS
-from ..analysis.panel import RETRIEVAL_GAP
+from ..analysis.groups import RETRIEVAL_GAP
 from .findings import Findings, encoder_kind, interval_text, tasks_text, top_number
 from .tables import PUBLISHED, other_encoder, set_gain, table_html
 

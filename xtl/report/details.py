@@ -17,7 +17,7 @@ from IPython.display import HTML
 
 from ..tasks.languages import LANGUAGES
 from ..tasks.paper import TARGETS
-from ..analysis.panel import TIERS
+from ..analysis.simulation import TIERS
 from .findings import GROUP_NAMES, Findings, flops_text, interval_text, tasks_text
 from .style import MARKERS, PALETTE, TIER_COLOURS, figure_html, missing, number_colours, plain, set_style
 from .figures import draw_facets, legend_below, scored_tiers

@@ -15,7 +15,7 @@ import seaborn as sns
 from IPython.display import HTML
 
 from ..analysis.simulation import RETRIEVAL_TARGETS
-from ..analysis.panel import TIERS
+from ..analysis.simulation import TIERS
 from .findings import GROUP_NAMES, Findings, flops_text, interval_text, percent_text, tasks_text, top_number
 from .style import MARKERS, figure_html, missing, number_colours, set_style
 

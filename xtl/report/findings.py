@@ -17,8 +17,9 @@ import pandas as pd
 from ..tasks.languages import LANGUAGES
 from ..analysis.tables import Outcome, read_outcome
 from ..analysis.panel import Panel, score_panel
-from ..analysis.intervals import Bootstrap, bootstrap, levels
-from ..analysis.answers import best_number, contributions, gains, trade_off
+from ..analysis.intervals import Fit, fit_panel, levels
+from ..analysis.answers import best_number, gains, trade_off
+from ..analysis.contributions import contributions
 from ..analysis.checks import collapsed_runs
 
 # %% ../../nbs/report/10_findings.ipynb #18c86fe4
@@ -27,7 +28,7 @@ class Findings:
     "A run and what the analysis makes of it; without scores, the tables are empty and `boot` is None."
     outcome: Outcome             # The run
     panel: Panel                 # Its headline scores
-    boot: Bootstrap | None       # Estimates and covariances
+    boot: Fit | None             # Estimates and what they vary by
     levels: pd.DataFrame         # Scores of all points and groups
     gains: dict                  # 'none' and 'target-only' to tables of gains
     best: pd.DataFrame           # Which number of tasks wins
@@ -54,10 +55,10 @@ def find(
     "Reads a run and analyses it. Raises `UserError` when there is no such folder."
     outcome = read_outcome(out)
     panel = score_panel(outcome.results, outcome.source)
-    boot = bootstrap(panel) if len(panel.cells) else None
+    boot = fit_panel(panel) if len(panel.cells) else None
     table = lambda compute: compute(boot) if boot else pd.DataFrame()
     return Findings(outcome, panel, boot, table(levels), {over: table(lambda b: gains(b, over)) for over in ('none', 'target-only')}, table(best_number),
-                    table(trade_off), contributions(panel) if boot else pd.DataFrame(), collapsed_runs(panel, outcome.chance))
+                    table(trade_off), contributions(boot) if boot else pd.DataFrame(), collapsed_runs(panel, outcome.chance))
 
 # %% ../../nbs/report/10_findings.ipynb #85a8354c
 def flops_text(

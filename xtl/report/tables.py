@@ -18,9 +18,9 @@ from IPython.display import HTML
 from ..tasks.languages import LANGUAGES
 from ..tasks.paper import INTERMEDIATE, TARGETS
 from ..analysis.panel import Panel
-from ..analysis.intervals import bootstrap
-from ..analysis.answers import SLOPES, best_number, exchange_rate, gains, pareto_front
-from ..analysis.checks import LEARNED, MIXED_ROWS, mixed_model, without_collapsed
+from ..analysis.intervals import fit_panel
+from ..analysis.answers import SLOPES, best_number, gains, pareto_front
+from ..analysis.checks import LEARNED, without_collapsed
 from .findings import Findings, encoder_kind, flops_text, tasks_text
 from .style import missing
 from .figures import executed_compute, scored_tiers
@@ -215,7 +215,7 @@ def table_collapsed(
     if found.boot is None: return missing(f'Collapsed runs: there are no scores to look at. The rule: {rule}')
     if not len(found.collapsed): return HTML(f'<p>{html.escape(rule)} No run of this study has.</p>')
     clean, parts = without_collapsed(found.outcome.results, found.outcome.source, found.outcome.chance), []
-    tables = {'kept': found.best, 'left out': best_number(bootstrap(clean)) if len(clean.cells) else pd.DataFrame()}
+    tables = {'kept': found.best, 'left out': best_number(fit_panel(clean)) if len(clean.cells) else pd.DataFrame()}
     for name, best in tables.items():
         if len(best): parts.append(best[best.best].assign(collapsed=name))
     rows = pd.concat(parts, ignore_index=True)
@@ -237,7 +237,7 @@ def set_gain(
     chosen = (cells.control == 'none') | (cells.tasks.map(lambda t: set(t.split('+')) == set(tasks)) & (cells.budget_flops == found.budget) & (cells.control == 'intermediate'))
     if found.boot is None or not (chosen & (cells.control != 'none')).any() or not (cells.control == 'none').any(): return None
     panel = Panel(cells[chosen].reset_index(drop=True), found.panel.pairs, found.panel.scores[chosen], found.panel.source, found.panel.left_out)
-    rows = gains(bootstrap(panel), 'none')
+    rows = gains(fit_panel(panel), 'none')
     rows = rows[rows.group == group]
     return rows.iloc[0] if len(rows) else None
 

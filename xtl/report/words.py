@@ -14,7 +14,7 @@ from IPython.display import HTML
 from ..training.cost import Shape
 from ..study.plan import XLM_R
 from ..analysis.tables import Outcome
-from ..analysis.panel import GAP
+from ..analysis.groups import GAP
 from ..analysis.checks import LEARNED, never_learned
 from xtl.report.findings import (
     GROUP_NAMES, Findings, counted, encoder_kind, encoder_name, flops_text, interval_text, percent_text, tasks_text,
@@ -35,7 +35,6 @@ def best_sentence(
     if len(rows) == 1: return f'{names} reach {best.score:.1f} points with {subject}, the only number that was run, so no best number can be named'
     second, verb = rows[~rows.best].sort_values('score').iloc[-1], 'score' if best.n_tasks > 1 else 'scores'
     lead = f'{best.score:.1f} points, ahead of {tasks_text(second.n_tasks)} by {interval_text(best.lead, best.lead_low, best.lead_high)} points'
-    if np.isfinite(best.probability): lead += f', winning in {percent_text(best.probability)} of the resamples'
     if best.claimed: return f'{subject} {"are" if best.n_tasks > 1 else "is"} best for {names}: {lead}'
     hedge = ' after correction for the many comparisons' if best.lead_low > 0 else ''
     worse = [int(r.n_tasks) for r in rows[~rows.best].itertuples() if r.p_rival < 0.05]
@@ -126,7 +125,7 @@ def caveats(
     if len(found.collapsed): notes.append(f'{counted(found.collapsed.cell.nunique(), "cell holds", "cells hold")} a collapsed run; what collapsed is kept in the numbers, and the section on collapsed runs shows the answer without it.')
     if len(found.best) and found.best.groupby('budget_flops').n_tasks.agg(frozenset).nunique() > 1:
         notes.append('Not every number of tasks has scores at every training compute, so the best ones are picked from different numbers.')
-    if found.boot is not None and not any(found.boot.freedom.values()): notes.append('No run was repeated with another task subset or seed, so chance cannot be told from effect and no intervals are given.')
+    if found.boot is not None and not found.boot.repeated: notes.append('No run was repeated with another task subset or seed, so chance cannot be told from effect and no intervals are given.')
     bucc = outcome.data[outcome.data.task == 'bucc']
     if len(bucc) and (bucc.repository == 'google/xtreme').all() and 'bucc' in set(found.panel.pairs.target):
         notes.append('BUCC is scored on its gold pairs alone, without the surrounding corpora, which is easier than the original task.')
