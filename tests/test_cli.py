@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from xtl.training.cost import batch_cost
-from xtl.transfer.workspace import open_workspace
+from xtl.transfer.layout import open_workspace
 
 TINY = dict(name='tiny', encoder='mini', data='mini', source_language='qaa', sources={'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}, intermediate=['mnli', 'csqa'],
             targets=['xnli', 'xquad', 'panx', 'tatoeba', 'bucc'], languages=['qab', 'qcc'], budgets=[4e9, 8e9], n_tasks=[0, 2], subsets=1, learning_rate=5e-4, target_flops=4e9,

@@ -41,11 +41,13 @@ from xtl.study.designs import Cell, cells
 from xtl.study.presets import read_study
 from xtl.tasks.paper import INTERMEDIATE, TARGETS
 from xtl.tasks.recipes import Recipe
-from xtl.transfer.cell import cell_intermediate, cell_pieces
-from xtl.transfer.phase2 import Intermediate, intermediate, intermediate_scores
+from xtl.transfer.cell import run_cell
+from xtl.transfer.tables import cell_intermediate
+from xtl.transfer.phase2 import IntermediateRun, intermediate
+from xtl.transfer.learned import intermediate_scores
 from xtl.transfer.phase3 import target_run
 from xtl.transfer.results import collect, staleness, write_cell
-from xtl.transfer.workspace import lay_out
+from xtl.transfer.layout import lay_out
 
 LIMITS = settings(deadline=None, max_examples=30)
 ONLY_RETRIEVAL = dict(n_tasks=(0,), budgets=(), controls=('none',))
@@ -299,7 +301,7 @@ def test_the_report_says_whether_the_corpora_were_mined(base, corpora, tmp_path)
     for name, study in {'folder': bucc_study(base, corpora), 'hub': bucc_study(base, corpora, sources={})}.items():
         space = lay_out(study, tmp_path/name)
         cell = cells(study)[0]
-        write_cell(space, cell, cell_pieces(space, cell))
+        write_cell(space, cell, run_cell(space, cell))
         collect(space.out)
         notes[name] = ' '.join(caveats(find(space.out)))
     assert 'gold pairs alone' in notes['hub'] and 'gold pairs alone' not in notes['folder']
@@ -327,7 +329,7 @@ def test_retrieval_settings_reach_a_study_and_its_store(base, tmp_path):
     plain = replace(base, targets=('tatoeba',), languages=('qba',), **ONLY_RETRIEVAL)
     space, cell = lay_out(plain, tmp_path/'out'), cells(plain)[0]
     encoder, encoded = load_encoder('mini'), space.prepared.load('tatoeba', 'test', 'qba')
-    write_cell(space, cell, cell_pieces(space, cell))
+    write_cell(space, cell, run_cell(space, cell))
     ways = {RetrievalSettings(): {}, RetrievalSettings(pooling='cls'): dict(retrieval_pooling='cls'), RetrievalSettings(special=False): dict(retrieval_special_tokens=False),
             RetrievalSettings(similarity='margin'): dict(tatoeba_similarity='margin'), RetrievalSettings(layer=1): dict(retrieval_layer=1)}
     folders = set()
@@ -347,7 +349,7 @@ def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
     space = lay_out(study, tmp_path/'out')
     assert len(read) == len(set(read)) == 1 + 1 + 3 + 2 # training rows of both tasks, XNLI in three languages, Tatoeba in two
     monkeypatch.setattr(type(load_tokenizer('mini')), '__call__', lambda *a, **k: pytest.fail('a cell tokenises'))
-    for cell in cells(study)[:2]: cell_pieces(space, cell)
+    for cell in cells(study)[:2]: run_cell(space, cell)
     assert lay_out(study, tmp_path/'out') == space and len(read) == 7
 
 def test_whoever_observes_is_told_the_language_and_a_terminal_shows_a_bar(base, tmp_path, monkeypatch):
@@ -355,7 +357,7 @@ def test_whoever_observes_is_told_the_language_and_a_terminal_shows_a_bar(base, 
     space, told, screen = lay_out(study, tmp_path/'out'), [], io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr(sys, 'stderr', screen)
-    cell_pieces(space, cells(study)[0], told.append)
+    run_cell(space, cells(study)[0], told.append)
     assert [t['note'] for t in told] == ['language 1 of 3', 'language 2 of 3', 'language 3 of 3'] and {(t['phase'], t['of']) for t in told} == {('target', 'tatoeba')}
     assert 'tatoeba' in screen.getvalue() and '3/3' in screen.getvalue()
 
@@ -367,7 +369,7 @@ def nine(base, tmp_path_factory):
 
 def test_every_intermediate_task_is_scored_after_phase_2(nine):
     cell = cells(nine.study)[0]
-    pieces = cell_pieces(nine, cell)
+    pieces = run_cell(nine, cell)
     write_cell(nine, cell, pieces)
     table = collect(nine.out)['intermediate']
     assert table.equals(pd.read_parquet(nine.out/'intermediate.parquet')) and table.equals(cell_intermediate(cell, pieces))
@@ -379,7 +381,7 @@ def test_every_intermediate_task_is_scored_after_phase_2(nine):
 
 def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine, monkeypatch):
     from xtl.transfer import phase2
-    run, seen = Intermediate(nine, nine.study.intermediate, 0), {}
+    run, seen = IntermediateRun(nine, nine.study.intermediate, 0), {}
     begin = intermediate(run, 4e9)
     def keep(model, task, encoded, precision):
         seen[task] = (encoded.labels, model.heads[task].out.weight.detach().clone())
@@ -396,4 +398,4 @@ def test_intermediate_tasks_are_left_alone_by_default(base, tmp_path):
     study = replace(base, targets=('tatoeba',), languages=('qab',), intermediate=('csqa',), n_tasks=(1,), budgets=(1e9,), subsets=1, controls=())
     space, cell = lay_out(study, tmp_path/'out'), cells(study)[0]
     assert not any(k.startswith('csqa/test') for k in space.prepared.folders)
-    assert len(cell_intermediate(cell, cell_pieces(space, cell))) == 0
+    assert len(cell_intermediate(cell, run_cell(space, cell))) == 0

@@ -17,18 +17,18 @@ from xtl.encoder.loading import load_encoder
 from xtl.study.presets import read_study
 from xtl.training.loop import sources_of, start, train
 from xtl.training.state import intact
-from xtl.transfer.phase2 import Intermediate, intermediate
-from xtl.transfer.workspace import lay_out
+from xtl.transfer.phase2 import IntermediateRun, intermediate
+from xtl.transfer.layout import lay_out
 
 TINY = replace(read_study('mini'), name='kill', intermediate=('mnli', 'csqa'), targets=('tatoeba',), languages=('qab',), budgets=(1.5e10, 3e10), n_tasks=(2,), subsets=1, controls=(),
                checkpoint_seconds=0.05)
-CHILD = "import sys\nfrom xtl.transfer.phase2 import *\nfrom xtl.transfer.workspace import open_workspace\nprint(intermediate(Intermediate(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
+CHILD = "import sys\nfrom xtl.transfer.phase2 import *\nfrom xtl.transfer.workspace import open_workspace\nprint(intermediate(IntermediateRun(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
 
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
     space = lay_out(TINY, tmp_path_factory.mktemp('whole')/'out')
-    return load_file(intermediate(Intermediate(space, ('mnli', 'csqa'), 0), 3e10)/'encoder.safetensors')
+    return load_file(intermediate(IntermediateRun(space, ('mnli', 'csqa'), 0), 3e10)/'encoder.safetensors')
 
 
 def run(out, after=None):

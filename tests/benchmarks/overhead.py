@@ -17,7 +17,7 @@ from pathlib import Path
 from xtl.execution.job import job
 from xtl.study.designs import cells
 from xtl.study.presets import read_study
-from xtl.transfer.workspace import lay_out
+from xtl.transfer.layout import lay_out
 
 
 def once(work) -> dict[str, float]:

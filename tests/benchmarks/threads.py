@@ -16,11 +16,11 @@ WORK = '''
 import sys, time, torch
 from transformers import AutoModel, XLMRobertaConfig
 from xtl.encoder.loading import load_encoder
-from xtl.transfer.phase2 import Intermediate
-from xtl.transfer.workspace import open_workspace
+from xtl.transfer.phase2 import IntermediateRun
+from xtl.transfer.layout import open_workspace
 from xtl.training.loop import sources_of, start, train
 out, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
-run = Intermediate(open_workspace(out), ('mnli', 'squad'), 0)
+run = IntermediateRun(open_workspace(out), ('mnli', 'squad'), 0)
 splits = run.splits()
 encoder = load_encoder('mini') if name == 'mini' else AutoModel.from_config(XLMRobertaConfig(vocab_size=250002, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1), add_pooling_layer=False)
 sources = sources_of(splits, run.shares(splits), dict.fromkeys(splits, 32), run.heads(splits), 0)
@@ -45,7 +45,7 @@ def together(out: Path, encoder: str, steps: int, processes: int, threads: int) 
 def main(encoder: str, steps: int, repeats: int) -> None:
     "Prints a line a layout, the most processes first."
     from xtl.study.presets import read_study
-    from xtl.transfer.workspace import lay_out
+    from xtl.transfer.layout import lay_out
     cores = len(os.sched_getaffinity(0))
     layouts = [(cores//t, t) for t in range(1, cores + 1) if cores % t == 0]
     with tempfile.TemporaryDirectory() as folder:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from ..core.errors import fingerprint
+from ..core.errors import UserError, fingerprint
 from ..core.files import read_json, write_json
+from ..core.seals import damage, seal
 from .notebook import KernelDied, NotebookFailed, execute_notebook, template
 
 # %% ../../nbs/execution/20_job.ipynb #c84c0dd2
@@ -45,6 +46,7 @@ def read_status(out: str | Path, cell: str) -> dict:
     path = Path(out)/'cells'/cell/'status.json'
     try: return read_json(path)
     except FileNotFoundError: return {'state': 'waiting'}
+    except UserError: return {'state': 'waiting', 'error': 'its status.json is damaged'}
 
 # %% ../../nbs/execution/20_job.ipynb #b248c198
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ def claimed(
         with claim_cell(Path(out)/'cells'/cell): return False
     except Timeout: return True
 
+def _finished(job: Job) -> bool:
+    "Whether a cell's results are there, whole, and of the wanted key."
+    done = job.folder/'done.json'
+    return done.exists() and damage(job.folder) is None and read_json(done) == job.key
+
 def run_job(
     job: Job,      # A cell
     scratch: Path, # For what is temporary
@@ -108,7 +115,7 @@ def run_job(
     "Executes a cell's notebook unless it is finished. Raises `NotebookFailed` when it fails, `KernelDied` when its kernel does, `filelock.Timeout` when another process has it."
     done = job.folder/'done.json'
     with claim_cell(job.folder):
-        if done.exists() and read_json(done) == job.key: return
+        if _finished(job): return
         sweep_cell(job.folder, scratch)
         scratch.mkdir()
         done.unlink(missing_ok=True)
@@ -119,6 +126,7 @@ def run_job(
             write_status(Path(job.out), job.name, dict(state='failed', error=str(error), notebook=f'cells/{job.name}/cell.ipynb'))
             raise
         finally: sweep_cell(job.folder, scratch)
+        seal(job.folder) # with the notebook, which is there only now
         write_status(Path(job.out), job.name, dict(state='done', seconds=time.time() - started))
 
 def _end_with_worker(job: Job, scratch: Path) -> None:

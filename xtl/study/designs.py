@@ -176,7 +176,8 @@ class Cell:
     def name(self) -> str:
         "A short name, also of its folder."
         where = f'k{len(self.tasks)}-s{self.subset}' if self.tasks else self.control
-        return where + (f'-b{self.budget:.3g}' if self.budget else '').replace('+', '') + f'-r{self.seed}'
+        budget = np.format_float_scientific(self.budget, trim='-', exp_digits=1).replace('+', '') # as short as tells it apart
+        return where + (f'-b{budget}' if self.budget else '') + f'-r{self.seed}'
 
     @property
     def trunk(self) -> str:

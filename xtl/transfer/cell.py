@@ -21,7 +21,7 @@ from ..training.batches import Diverged
 from ..study.designs import Cell
 from ..study.plan import phase_budgets
 from .workspace import Workspace
-from .phase2 import Mixture, intermediate
+from .phase2 import IntermediateRun, intermediate
 from .learned import intermediate_scores
 from .phase3 import target_run
 
@@ -40,12 +40,12 @@ def _told(observe: Callable | None, phase: str, of: str) -> Callable | None:
 
 def _results(space: Workspace, cell: Cell, observe: Callable | None) -> list[TargetResult]:
     "As `run_cell`, in this process."
-    found, run = [], Mixture(space, cell.tasks, cell.seed)
-    for target in space.study.targets:
+    found, run = [], IntermediateRun(space, cell.tasks, cell.seed)
+    for target in space.study.design.targets:
         two, three = phase_budgets(space.study, cell, space.target_costs[target])
         begin = intermediate(run, two, _told(observe, 'intermediate', '+'.join(cell.tasks))) if two else None
         scored = target_run(space, target, begin, three, cell.seed, _told(observe, 'target', target))
-        learned = intermediate_scores(run, begin) if begin and space.study.score_intermediate else None
+        learned = intermediate_scores(run, begin) if begin and space.study.phase2.score_intermediate else None
         found.append(TargetResult(target, begin, scored, learned))
     return found
 
@@ -69,10 +69,10 @@ def _launch(space: Workspace, cell: Cell, observe: Callable | None) -> None:
     with socket.create_server(('127.0.0.1', 0)) as free: port = free.getsockname()[1]
     try:
         with redirect_stdout(StringIO()): # it calls every device CUDA
-            notebook_launcher(work, num_processes=space.study.processes, use_port=str(port))
+            notebook_launcher(work, num_processes=space.study.device.processes, use_port=str(port))
     except ChildFailedError as error:
         which, how = error.get_first_failure()
-        raise ProcessDied(f"process {which} of {space.study.processes} ended with {how.exitcode}: {how.message}") from error
+        raise ProcessDied(f"process {which} of {space.study.device.processes} ended with {how.exitcode}: {how.message}") from error
     if not raised.empty(): raise raised.get()
 
 # %% ../../nbs/transfer/40_cell.ipynb #189e6f8e
@@ -83,5 +83,5 @@ def run_cell(
 ) -> list[TargetResult]:
     """Runs whatever of a cell is not in the store yet, in as many processes as the study says. Raises `Diverged` when a loss is no number,
     `ProcessDied` when one of several processes ends alone."""
-    if space.study.processes > 1: _launch(space, cell, observe) # after which all of it is in the store
+    if space.study.device.processes > 1: _launch(space, cell, observe) # after which all of it is in the store
     return _results(space, cell, observe)

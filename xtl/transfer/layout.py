@@ -33,21 +33,22 @@ from .workspace import Workspace, epoch_cost
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
 def data_settings(study: Study) -> DataSettings:
     "Where a study's rows come from."
-    return DataSettings(study.data, study.source_language, study.revisions, study.sources, study.max_train, study.max_test)
+    d = study.data
+    return DataSettings(d.source, d.source_language, d.revisions, d.sources, d.max_train, d.max_test)
 
 def used_tasks(study: Study) -> tuple[str, ...]:
     "The intermediate tasks that some cell trains on."
     used = {t for c in cells(study) for t in c.tasks}
-    return tuple(t for t in study.intermediate if t in used)
+    return tuple(t for t in study.design.intermediate if t in used)
 
 def target_costs(study: Study, prepared: Prepared, shape: Shape) -> dict[str, float]:
     "Operations of each target's own phase 3: the study's `target_flops`, or its recipe's epochs over its training rows."
     def cost(name):
         if not TARGETS[name].train: return 0.0
-        if study.target_flops is not None: return study.target_flops
-        rows = prepared.load(name, 'train', study.source_language)
-        return recipe(TARGETS[name], study.recipe, study.recipes).epochs*epoch_cost(shape, rows)
-    return {t: cost(t) for t in study.targets}
+        if study.phase3.target_flops is not None: return study.phase3.target_flops
+        rows = prepared.load(name, 'train', study.data.source_language)
+        return recipe(TARGETS[name], study.phase3.recipe, study.phase3.recipes).epochs*epoch_cost(shape, rows)
+    return {t: cost(t) for t in study.design.targets}
 
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
     "Every length of phase 2 in a study, smallest first; a total budget leaves each target a phase 2 of its own length."
@@ -59,18 +60,18 @@ PACKAGES = ('xtl', 'torch', 'transformers', 'datasets', 'tokenizers', 'accelerat
 
 def _ready(study: Study, out: Path, progress) -> Workspace:
     "Encoder and data looked at, splits tokenised, budgets in operations."
-    tokenizer = load_tokenizer(study.encoder, study.encoder_revision)
-    identity = encoder_identity(study.encoder, study.encoder_revision)
-    encoder = load_encoder(study.encoder, identity['revision'] or None)
-    if study.packing: check_packing(encoder.config)
+    tokenizer = load_tokenizer(study.encoder.name, study.encoder.revision)
+    identity = encoder_identity(study.encoder.name, study.encoder.revision)
+    encoder = load_encoder(study.encoder.name, identity['revision'] or None)
+    if study.device.packing: check_packing(encoder.config)
     shape = shape_of(encoder)
-    chosen_layer(study.retrieval_layer, shape.layers)
-    recipes = {n: recipe(t, study.recipe, study.recipes) for n, t in TASKS.items()}
+    chosen_layer(study.retrieval.layer, shape.layers)
+    recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in TASKS.items()}
     settings, used = data_settings(study), used_tasks(study)
-    splits = needed_splits(used, study.targets, settings, study.languages, study.score_intermediate)
+    splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
-    prepared = prepare(splits, preparation, recipes, study.languages, progress)
-    epochs = {t: epoch_cost(shape, prepared.load(t, 'train', study.source_language)) for t in used}
+    prepared = prepare(splits, preparation, recipes, study.data.languages, progress)
+    epochs = {t: epoch_cost(shape, prepared.load(t, 'train', study.data.source_language)) for t in used}
     study = in_flops(study, epochs)
     costs = target_costs(study, prepared, shape)
     return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs))
@@ -83,7 +84,7 @@ def lay_out(
     "Makes a study's folder: settings, data, gold, versions. Raises `UserError` for anything wrong with data or encoder."
     out = Path(out).resolve()
     space = _ready(study, out, progress)
-    for target in study.targets:
+    for target in study.design.targets:
         for code in space.prepared.languages(target):
             write_gold(out/'gold', target, code, gold_of(target, space.prepared.load(target, 'test', code)))
     with write_aside(out/'study.yaml') as aside: aside.write_text(study_yaml(space.study, comments=True), encoding='utf-8')

@@ -15,20 +15,20 @@ from safetensors.torch import load_file
 from ..core.steps import Step, obtain
 from ..encoder.model import TransferModel
 from ..evaluation.languages import evaluate_intermediate
-from .phase2 import Mixture, encoder_after
+from .phase2 import IntermediateRun, encoder_after
 
 # %% ../../nbs/transfer/25_learned.ipynb #8c712021
 @dataclass(frozen=True)
 class Learned(Step):
     "Every task of phase 2 scored: a folder with `scores.parquet`, of `task`, `metric` and `score` in points."
-    run: Mixture # The subset and seed
+    run: IntermediateRun # The subset and seed
     begin: Path  # What `intermediate` gave
     kind = 'intermediate-scores'
 
     def inputs(self) -> dict:
         space = self.run.space
-        rows = {t: space.prepared.name(t, 'test', space.study.source_language) for t in self.run.tasks}
-        return dict(begin=self.begin.name, rows=rows, precision=space.study.precision)
+        rows = {t: space.prepared.name(t, 'test', space.study.data.source_language) for t in self.run.tasks}
+        return dict(begin=self.begin.name, rows=rows, precision=space.study.device.precision)
 
     def compute(self, into: Path | None) -> None:
         from accelerate import Accelerator
@@ -37,16 +37,16 @@ class Learned(Step):
         study, splits = space.study, self.run.splits()
         model = TransferModel(encoder_after(space, self.begin), self.run.heads(splits), 0)
         model.heads.load_state_dict(load_file(self.begin/'heads.safetensors'))
-        model.to(Accelerator(mixed_precision=study.precision).device)
+        model.to(Accelerator(mixed_precision=study.device.precision).device)
         rows = []
         for task in self.run.tasks:
-            encoded = replace(space.prepared.load(task, 'test', study.source_language), labels=splits[task].labels)
-            scores = evaluate_intermediate(model, task, encoded, study.precision)
+            encoded = replace(space.prepared.load(task, 'test', study.data.source_language), labels=splits[task].labels)
+            scores = evaluate_intermediate(model, task, encoded, study.device.precision)
             rows += [dict(task=task, metric=m, score=s) for m, s in scores.items()]
         pd.DataFrame(rows).to_parquet(into/'scores.parquet')
 
 def intermediate_scores(
-    run: Mixture, # The subset and seed
+    run: IntermediateRun, # The subset and seed
     begin: Path,  # What `intermediate` gave
 ) -> Path:        # Folder with `scores.parquet`: `task`, `metric`, `score` in points
     "Every task of phase 2 scored on its development rows."

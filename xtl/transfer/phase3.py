@@ -60,16 +60,17 @@ def _write_evaluated(into: Path, target: str, found: dict) -> None:
 # %% ../../nbs/transfer/30_phase3.ipynb #67da5a61
 def retrieval_settings(study: Study) -> RetrievalSettings:
     "How a study embeds sentences."
-    return RetrievalSettings(study.retrieval_layer, study.retrieval_pooling, study.retrieval_special_tokens, study.tatoeba_similarity)
+    how = study.retrieval
+    return RetrievalSettings(how.layer, how.pooling, how.special_tokens, how.tatoeba_similarity)
 
 def _retrieve(space: Workspace, target: str, begin: Path | None, observe: Callable | None) -> dict:
     "A retrieval target scored in every language with an encoder as it is."
     from accelerate import Accelerator
     study, prepared = space.study, space.prepared
-    encoder = encoder_after(space, begin).to(Accelerator(mixed_precision=study.precision).device)
+    encoder = encoder_after(space, begin).to(Accelerator(mixed_precision=study.device.precision).device)
     def known(code): return prepared.load(target, 'development', code) if f'{target}/development/{code}' in prepared.folders else None
     return {c: evaluate_retrieval(encoder, target, prepared.load(target, 'test', c), known(c), retrieval_settings(study),
-                                  study.precision, space.store.folder)
+                                  study.device.precision, space.store.folder)
             for c in _languages(prepared, target, observe)}
 
 # %% ../../nbs/transfer/30_phase3.ipynb #7a6482a8
@@ -94,13 +95,13 @@ class TargetRun(Training):
         study, folders = self.space.study, self.space.prepared.folders
         rows = {k: Path(v).name for k, v in folders.items() if k.startswith(f'{self.target}/')}
         trained = dict(recipe=asdict(self.space.recipe(self.target)), flops=self.flops, settings=asdict(self.settings))
-        scored = dict(precision=study.precision, retrieval=asdict(retrieval_settings(study)))
+        scored = dict(precision=study.device.precision, retrieval=asdict(retrieval_settings(study)))
         return self.space.training_key | dict(begin=self.begin and self.begin.name, rows=rows) | (trained if self.flops else scored)
 
     def _tuned(self) -> State:
         "The model after its training."
         space, how = self.space, self.space.recipe(self.target)
-        encoded = space.prepared.load(self.target, 'train', space.study.source_language)
+        encoded = space.prepared.load(self.target, 'train', space.study.data.source_language)
         heads, settings = {self.target: HeadSpec(encoded.head, len(encoded.labels))}, self.settings
         schedule = Schedule(how.learning_rate, how.warmup*self.flops, 'linear')
         sources = sources_of({self.target: encoded}, {self.target: 1.0}, {self.target: how.batch_size}, heads, settings.seed)
@@ -111,7 +112,7 @@ class TargetRun(Training):
         space, prepared = self.space, self.space.prepared
         state = self._tuned() if self.flops else None
         started = time.perf_counter()
-        if state: found = {c: evaluate(state.model, self.target, prepared.load(self.target, 'test', c), space.study.precision)
+        if state: found = {c: evaluate(state.model, self.target, prepared.load(self.target, 'test', c), space.study.device.precision)
                            for c in _languages(prepared, self.target, self.observe)}
         else: found = _retrieve(space, self.target, self.begin, self.observe)
         found, seconds = _of_all(found), time.perf_counter() - started

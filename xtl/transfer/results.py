@@ -16,22 +16,22 @@ from ..core.errors import UserError, fingerprint
 from ..core.files import read_json, write_aside, write_json
 from ..core.seals import damage, seal
 from ..study.designs import Cell, cells
-from ..study.plan import plan_rows
+from ..study.plan import phase_budgets, plan_rows
 from .workspace import Workspace
 from .layout import open_workspace
-from .phase2 import Mixture
+from .phase2 import IntermediateRun
 from .cell import TargetResult
 from .tables import (cell_code, cell_curves, cell_intermediate, cell_layers, cell_ledger, cell_results,
                                  cell_segments)
 
-# %% ../../nbs/transfer/50_results.ipynb #22a678ab
-_DESIGN = ('name', 'budgets', 'n_tasks', 'design', 'subsets', 'subset_seed', 'controls', 'seeds', 'intermediate', 'languages', 'checkpoint_seconds', 'max_train', 'max_test', 'revisions', 'sources', 'data')
-
+# %% ../../nbs/transfer/50_results.ipynb #1ab412b7
 def _settings_key(space: Workspace) -> str:
-    return fingerprint({k: v for k, v in asdict(space.study).items() if k not in _DESIGN})
+    "All settings outside the design, with the recipes' values, by which a target is trained."
+    recipes = {t: asdict(space.recipe(t)) for t in space.study.design.targets}
+    return fingerprint([space.study.settings_key(), recipes])
 
 def _rows_key(space: Workspace, tasks: tuple[str, ...]) -> str:
-    wanted = {*tasks, *space.study.targets}
+    wanted = {*tasks, *space.study.design.targets}
     return fingerprint({k: Path(v).name for k, v in space.prepared.folders.items() if k.split('/')[0] in wanted})
 
 def cell_keys(
@@ -41,8 +41,10 @@ def cell_keys(
     "The keys of cells; what they share is looked up once."
     shared = dict(settings=_settings_key(space), encoder=space.identity['fingerprint'], code=cell_code())
     rows = {tasks: _rows_key(space, tasks) for tasks in {c.tasks for c in some}}
-    def schedule(cell): return asdict(Mixture(space, cell.tasks, cell.seed).schedule) if cell.tasks else {}
-    return {c.name: dict(cell=asdict(c) | dict(tasks=list(c.tasks)), rows=rows[c.tasks], schedule=schedule(c), **shared) for c in some}
+    def compute(cell): return {t: phase_budgets(space.study, cell, cost) for t, cost in space.target_costs.items()}
+    def schedule(cell): return asdict(IntermediateRun(space, cell.tasks, cell.seed).schedule) if cell.tasks else {}
+    return {c.name: dict(cell=asdict(c) | dict(tasks=list(c.tasks)), rows=rows[c.tasks], schedule=schedule(c), compute=fingerprint(compute(c)),
+                         **shared) for c in some}
 
 def cell_key(space: Workspace, cell: Cell) -> dict:
     "Everything a cell's results depend on."

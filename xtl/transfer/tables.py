@@ -36,10 +36,7 @@ def _runs(results: list[TargetResult]) -> list[tuple[str, dict]]:
     folders = dict.fromkeys(('intermediate', r.begin) for r in results if r.begin) | dict.fromkeys(('target', r.folder) for r in results)
     return [(phase, record) for phase, folder in folders if (record := _record(folder))['spent']]
 
-# %% ../../nbs/transfer/45_tables.ipynb #a805cc3d
-_ELSEWHERE = ('name', 'encoder', 'encoder_revision', 'languages', 'budget_unit', 'design', 'subsets', 'subset_seed', 'target_flops',
-              'score_intermediate', 'checkpoint_seconds')
-
+# %% ../../nbs/transfer/45_tables.ipynb #0a142bfd
 def cell_code() -> str:
     "The version of the code that a cell's results come from."
     return code_version('xtl.transfer.tables')
@@ -52,13 +49,12 @@ def cell_settings(
     data and packages."""
     study, how = space.study, space.recipe(target)
     rows = {k: Path(v).name for k, v in space.prepared.folders.items() if k.startswith(f'{target}/')}
-    plain = {k: v for k, v in vars(study).items() if k not in _ELSEWHERE and not isinstance(v, (tuple, list, dict))}
     return dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'], rows_fingerprint=fingerprint(rows),
-                **plain, **{f'target_{k}': v for k, v in asdict(how).items()}, target_flops=space.target_costs[target], code=cell_code(),
+                **study.columns(), **{f'target_{k}': v for k, v in asdict(how).items()}, target_flops=space.target_costs[target], code=cell_code(),
                 python=python_version(), **{f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES})
 
-# %% ../../nbs/transfer/45_tables.ipynb #0681611c
-_TYPES = {'max_train': 'Int64', 'max_test': 'Int64', 'retrieval_layer': 'Int64', 'target_epochs': float} # Where a column may be empty
+# %% ../../nbs/transfer/45_tables.ipynb #272d281b
+_TYPES = {'data_max_train': 'Int64', 'data_max_test': 'Int64', 'retrieval_layer': 'Int64', 'target_epochs': float} # Where a column may be empty
 
 def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.DataFrame:
     "The scores of one target."
@@ -66,7 +62,7 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     table = pd.read_parquet(result.folder/'scores.parquet')
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
-                 tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder)
+                 tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder.name)
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), seconds=before['seconds'] + after['seconds'],
                          evaluation_seconds=after['evaluation_seconds'])

@@ -40,18 +40,18 @@ class Workspace:
 
     def recipe(self, name: str) -> Recipe:
         "How a task is fine-tuned in this study."
-        return recipe(TASKS[name], self.study.recipe, self.study.recipes)
+        return recipe(TASKS[name], self.study.phase3.recipe, self.study.phase3.recipes)
 
     def train_settings(self, seed: list, weight_decay: float, max_grad_norm: float) -> TrainSettings:
         "How a run of either phase is trained; its seed follows from a few names and numbers."
         s = self.study
-        return TrainSettings(int(fingerprint(seed)[:8], 16), weight_decay, max_grad_norm, s.precision, s.piece_tokens,
-                             s.freeze_embeddings, s.packing, s.compile)
+        return TrainSettings(int(fingerprint(seed)[:8], 16), weight_decay, max_grad_norm, s.device.precision, s.device.micro_batch_tokens,
+                             s.encoder.freeze_embeddings, s.device.packing, s.device.compile)
 
     @cached_property
     def training_key(self) -> dict:
         "What every run of the study depends on, whatever it is trained on."
-        return dict(encoder=self.identity['fingerprint'], processes=self.study.processes)
+        return dict(encoder=self.identity['fingerprint'], processes=self.study.device.processes)
 
 # %% ../../nbs/transfer/10_workspace.ipynb #f80b3791
 def epoch_cost(shape: Shape, encoded: Encoded) -> float:
