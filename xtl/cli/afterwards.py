@@ -57,7 +57,7 @@ def status_command(
     watch: Annotated[bool, typer.Option('--watch', help='Show running and failed cells live, until all have ended or Ctrl-C.')] = False,
 ):
     "Shows which cells of a study are done, running, failed and waiting, and the compute and time that are left."
-    from xtl.transfer.workspace import open_workspace
+    from xtl.transfer.layout import open_workspace
     space = open_workspace(out)
     if watch: return _watch_status(space)
     rows = _survey(space)

@@ -27,14 +27,14 @@ def _on_paper(study: Study):
     "A study with its budgets in operations, what each target's phase 3 costs and the encoder's shape: on paper where that is possible, else from the data."
     if study.budget_unit == 'epochs' or (study.target_flops is None and study.encoder not in XLM_R):
         import tempfile
-        from xtl.transfer.workspace import lay_out
+        from xtl.transfer.layout import lay_out
         with tempfile.TemporaryDirectory() as folder: space = lay_out(study, folder, progress_bar)
         return space.study, space.target_costs, space.shape
     from xtl.training.cost import Shape, shape_of
     if study.encoder in XLM_R: return study, target_costs_on_paper(study), Shape(*XLM_R[study.encoder])
     from xtl.data.preparation import check_length
     from xtl.encoder.loading import load_encoder, load_tokenizer
-    from xtl.transfer.workspace import used_tasks
+    from xtl.transfer.layout import used_tasks
     encoder, longest = load_encoder(study.encoder, study.encoder_revision), load_tokenizer(study.encoder, study.encoder_revision).model_max_length
     for name in (*used_tasks(study), *study.targets): check_length(TASKS[name], recipe(TASKS[name], study.recipe, study.recipes), longest)
     return study, target_costs_on_paper(study), shape_of(encoder)

@@ -94,7 +94,7 @@ def run_command(
     from xtl.execution.cluster import Cluster, SchedulerLost, connect, slurm_settings
     from xtl.execution.worker import Limits
     from xtl.transfer.results import collect, staleness
-    from xtl.transfer.workspace import lay_out
+    from xtl.transfer.layout import lay_out
     if slurm: slurm_settings(slurm)
     if scheduler:
         with connect(Cluster(scheduler=scheduler)): pass # before the data are prepared, which takes longer

@@ -193,19 +193,17 @@ def more_seeds(
     return (*seeds, *range(max(seeds) + 1, max(seeds) + 1 + max(count - len(seeds), 0)))
 
 def cells(
-    study: Study,           # A checked study
-    control_seeds: int = 0, # Seeds of the controls, at least
-    full_seeds: int = 0,    # Seeds of the subset of all tasks, at least
+    study: Study, # A checked study
 ) -> list[Cell]:
     "Every cell of a study, cheapest budgets first."
-    found = []
-    for seed in more_seeds(study.seeds, control_seeds):
-        if 'none' in study.controls: found.append(Cell('none', 0.0, (), 0, seed))
-        if 'target-only' in study.controls and 0 in study.n_tasks:
-            found += [Cell('target-only', budget, (), 0, seed) for budget in study.budgets]
-    for k in study.n_tasks:
-        subsets = task_subsets(study.intermediate, k, study.design, study.subsets, study.subset_seed) if k else []
-        seeds = more_seeds(study.seeds, full_seeds if k == len(study.intermediate) else 0)
-        for budget in study.budgets:
+    d, found = study.design, []
+    for seed in more_seeds(d.seeds, d.control_seeds):
+        if 'none' in d.controls: found.append(Cell('none', 0.0, (), 0, seed))
+        if 'target-only' in d.controls and 0 in d.n_tasks:
+            found += [Cell('target-only', budget, (), 0, seed) for budget in d.budgets]
+    for k in d.n_tasks:
+        subsets = task_subsets(d.intermediate, k, d.subsets, d.subset_count, d.subset_seed) if k else []
+        seeds = more_seeds(d.seeds, d.full_seeds if k == len(d.intermediate) else 0)
+        for budget in d.budgets:
             found += [Cell('intermediate', budget, s, i, seed) for seed in seeds for i, s in enumerate(subsets)]
     return sorted(found, key=lambda c: (c.budget, c.seed, len(c.tasks), c.subset))
