@@ -83,11 +83,11 @@ def planned_design(
     study: Study, # A checked study, budgets in operations
 ) -> Design:
     "The shape of a planned study, for simulation. Raises `UserError` when it has nothing to compare."
-    numbers = tuple(k for k in study.n_tasks if k)
-    if not numbers or 'target-only' not in study.controls or 0 not in study.n_tasks: raise UserError('a difference needs both cells with intermediate tasks and the control `target-only`')
-    spoken = study.languages or [c for c, l in LANGUAGES.items() if l.world == LANGUAGES[study.source_language].world]
-    subsets = max(len(task_subsets(study.intermediate, k, study.design, study.subsets, study.subset_seed)) for k in numbers)
-    return Design(study.budgets, numbers, subsets, len(study.seeds), (study.source_language, *(c for c in spoken if c != study.source_language)), study.targets, study.intermediate)
+    numbers = tuple(k for k in study.design.n_tasks if k)
+    if not numbers or 'target-only' not in study.design.controls or 0 not in study.design.n_tasks: raise UserError('a difference needs both cells with intermediate tasks and the control `target-only`')
+    spoken = study.data.languages or [c for c, l in LANGUAGES.items() if l.world == LANGUAGES[study.data.source_language].world]
+    subsets = max(len(task_subsets(study.design.intermediate, k, study.design.subsets, study.design.subset_count, study.design.subset_seed)) for k in numbers)
+    return Design(study.design.budgets, numbers, subsets, len(study.design.seeds), (study.data.source_language, *(c for c in spoken if c != study.data.source_language)), study.design.targets, study.design.intermediate)
 
 # %% ../../nbs/analysis/70_power.ipynb #14434a48
 def coverage(

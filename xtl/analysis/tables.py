@@ -48,7 +48,7 @@ class Outcome:
     @property
     def source(self) -> str:
         "The language that the targets are trained in."
-        return str(self.settings.get('source_language', 'en'))
+        return str(self.settings.get('data', {}).get('source_language', 'en'))
 
 # %% ../../nbs/analysis/20_tables.ipynb #c2833a8b
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -101,4 +101,4 @@ def read_outcome(
         curves=_table(folder/'curves.parquet', CURVE_COLUMNS), layers=_table(folder/'layers.parquet', LAYER_COLUMNS),
         segments=_table(folder/'segments.parquet', SEGMENT_COLUMNS), plan=plan,
         cells=_cell_states(folder, plan.cell), missing=missing, parameters=space.get('shape', {}).get('parameters'),
-        chance=CHANCE | _commonest(folder/'gold', settings.get('source_language', 'en')))
+        chance=CHANCE | _commonest(folder/'gold', settings.get('data', {}).get('source_language', 'en')))

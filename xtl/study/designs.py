@@ -56,11 +56,11 @@ def cells(
     study: Study, # A checked study
 ) -> list[Cell]:
     "Every cell of a study, cheapest budgets first."
-    found = []
-    for seed in study.seeds:
-        if 'none' in study.controls: found.append(Cell('none', 0.0, (), 0, seed))
-        for budget in study.budgets:
-            if 'target-only' in study.controls and 0 in study.n_tasks: found.append(Cell('target-only', budget, (), 0, seed))
-            for k in study.n_tasks:
-                if k: found += [Cell('intermediate', budget, s, i, seed) for i, s in enumerate(task_subsets(study.intermediate, k, study.design, study.subsets, study.subset_seed))]
+    found, d = [], study.design
+    def subsets(k): return task_subsets(d.intermediate, k, d.subsets, d.subset_count, d.subset_seed)
+    for seed in d.seeds:
+        if 'none' in d.controls: found.append(Cell('none', 0.0, (), 0, seed))
+        for budget in d.budgets:
+            if 'target-only' in d.controls and 0 in d.n_tasks: found.append(Cell('target-only', budget, (), 0, seed))
+            for k in filter(None, d.n_tasks): found += [Cell('intermediate', budget, s, i, seed) for i, s in enumerate(subsets(k))]
     return sorted(found, key=lambda c: (c.budget, c.seed, len(c.tasks), c.subset))

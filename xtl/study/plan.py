@@ -6,8 +6,6 @@
 __all__ = ['PUBLISHED', 'XLM_R', 'phase_budgets', 'plan_rows', 'in_flops', 'stored_bytes', 'target_costs_on_paper']
 
 # %% ../../nbs/study/40_plan.ipynb #76f73bf7
-from dataclasses import replace
-
 from ..core.errors import UserError
 from ..tasks.paper import TARGETS
 from ..tasks.recipes import recipe
@@ -21,9 +19,12 @@ def phase_budgets(
     target_cost: float,  # Operations of the target's own phase 3; 0 for retrieval
 ) -> tuple[float, float]: # Operations of phase 2 and of phase 3
     "How a cell's budget is spent for one target. Raises `UserError` when a total budget does not cover phase 3."
-    if study.budget_scope == 'total' and cell.budget:
-        if cell.budget <= target_cost: raise UserError(f'budgets: {cell.budget:.3g} in total does not cover phase 3, which takes {target_cost:.3g}')
-        return (cell.budget - target_cost, target_cost) if cell.tasks else (0.0, cell.budget if target_cost else 0.0)
+    if study.design.budget_scope == 'total' and cell.budget:
+        if cell.budget <= target_cost:
+            too_small = f'{cell.budget:.3g} in total does not cover phase 3, which takes {target_cost:.3g}'
+            raise UserError(f'`design.budgets`: {too_small}')
+        if cell.tasks: return cell.budget - target_cost, target_cost
+        return 0.0, cell.budget if target_cost else 0.0
     if cell.tasks: return cell.budget, target_cost
     return 0.0, target_cost + cell.budget if target_cost else 0.0
 
@@ -31,7 +32,7 @@ def phase_budgets(
 def plan_rows(
     study: Study,                   # The study
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval
-) -> list[dict]:                    # One row a cell: `cell`, `tasks`, operations by phase, and those that earlier cells leave to be done
+) -> list[dict]: # A row a cell: its operations by phase, and those that earlier cells leave to be done
     "The cells of a study and what each costs, in order."
     rows, done, shared = [], {}, set()
     for cell in cells(study):
@@ -44,11 +45,14 @@ def plan_rows(
             shared.add(key)
         for two in sorted(phase2 - {0.0}):
             if (cell.trunk, two) in done: continue
-            trunk = two*(1 - study.cooldown) if study.schedule == 'trunk' else 0.0
+            trunk = two*(1 - study.phase2.cooldown) if study.phase2.schedule == 'trunk' else 0.0
             new2 += max(0.0, trunk - done.get(cell.trunk, 0.0)) + two - trunk
-            done[cell.trunk] = max(trunk, done.get(cell.trunk, 0.0)); done[cell.trunk, two] = two
-        rows.append(dict(cell=cell.name, control=cell.control, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), seed=cell.seed, budget_flops=cell.budget,
-                         intermediate=max(phase2, default=0.0), target=phase3, to_do_intermediate=new2, to_do_target=new3))
+            done[cell.trunk] = max(trunk, done.get(cell.trunk, 0.0))
+            done[cell.trunk, two] = two
+        rows.append(dict(
+            cell=cell.name, control=cell.control, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), seed=cell.seed,
+            budget_flops=cell.budget, intermediate=max(phase2, default=0.0), target=phase3,
+            to_do_intermediate=new2, to_do_target=new3))
     return rows
 
 # %% ../../nbs/study/40_plan.ipynb #297ce127
@@ -57,8 +61,9 @@ def in_flops(
     epoch_flops: dict[str, float],  # Intermediate task -> operations of one epoch
 ) -> Study:
     "The study with its budgets in operations: epochs are those of the task that has the longest."
-    if study.budget_unit == 'flops': return study
-    return replace(study, budget_unit='flops', budgets=tuple(b*max(epoch_flops.values()) for b in study.budgets))
+    if study.design.budget_unit == 'flops': return study
+    longest = max(epoch_flops.values(), default=0.0)
+    return study.but(design=dict(budget_unit='flops', budgets=tuple(b*longest for b in study.design.budgets)))
 
 # %% ../../nbs/study/40_plan.ipynb #a81642d7
 def stored_bytes(
@@ -67,22 +72,29 @@ def stored_bytes(
 ) -> tuple[int, int]: # Bytes of the trunks' states and of the encoders after phase 2
     "What phase 2 leaves in the store; the states take less where the training rows use few of the encoder's tokens."
     runs = len({(c.trunk, c.budget) for c in cells(study) if c.trunk})
-    return 3*4*parameters*runs*(study.schedule == 'trunk'), 4*parameters*runs
+    return 3*4*parameters*runs*(study.phase2.schedule == 'trunk'), 4*parameters*runs
 
 # %% ../../nbs/study/40_plan.ipynb #def2d5d3
-PUBLISHED = {'xnli': (392_702, 41), 'pawsx': (49_401, 57), 'udpos': (21_253, 27), 'panx': (20_000, 16), 'xquad': (87_599, 190), 'mlqa': (87_599, 190), 'tydiqa': (3_696, 180)} # rows, mean tokens
-XLM_R = {'FacebookAI/xlm-roberta-base': (84_934_656, 12, 768, 277_453_056), 'FacebookAI/xlm-roberta-large': (301_989_888, 24, 1024, 558_840_832)} # matrix weights, layers, width, all weights
+PUBLISHED = { # Target -> training rows, mean tokens of one
+    'xnli': (392_702, 41), 'pawsx': (49_401, 57), 'udpos': (21_253, 27), 'panx': (20_000, 16), 'xquad': (87_599, 190),
+    'mlqa': (87_599, 190), 'tydiqa': (3_696, 180)}
+XLM_R = { # Encoder -> matrix weights, layers, width, all weights
+    'FacebookAI/xlm-roberta-base': (84_934_656, 12, 768, 277_453_056),
+    'FacebookAI/xlm-roberta-large': (301_989_888, 24, 1024, 558_840_832)}
 
 def target_costs_on_paper(
     study: Study, # The study
-) -> dict[str, float]: # Target -> operations of its phase 3
-    "What each target's phase 3 costs: the study's `target_flops`, or its recipe's epochs over the published rows. Raises `UserError` for an encoder of unknown shape."
-    trained = [t for t in study.targets if TARGETS[t].train]
-    if study.target_flops is None and study.encoder not in XLM_R:
-        raise UserError(f"what phase 3 costs with '{study.encoder}' is known only once its data are prepared: run the study, or set `target_flops`")
+) -> dict[str, float]: # Target -> operations of its phase 3; 0 for retrieval
+    """What each target's phase 3 costs: the study's `target_flops`, or its recipe's epochs over the published rows.
+    Raises `UserError` for an encoder of unknown shape."""
+    how, encoder = study.phase3, study.encoder.name
+    if how.target_flops is None and encoder not in XLM_R:
+        known = 'is known only once its data are prepared: run the study, or set `phase3.target_flops`'
+        raise UserError(f"what phase 3 costs with '{encoder}' {known}")
     def cost(name):
-        if study.target_flops is not None: return study.target_flops
-        (weights, layers, width, _), (rows, tokens) = XLM_R[study.encoder], PUBLISHED[name]
-        rows = min(rows, study.max_train or rows)
-        return recipe(TARGETS[name], study.recipe, study.recipes).epochs*rows*3*(2*weights*tokens + 4*layers*width*tokens**2)
-    return {t: cost(t) if t in trained else 0.0 for t in study.targets}
+        if how.target_flops is not None: return how.target_flops
+        (weights, layers, width, _), (rows, tokens) = XLM_R[encoder], PUBLISHED[name]
+        rows = min(rows, study.data.max_train or rows)
+        epochs = recipe(TARGETS[name], how.recipe, how.recipes).epochs
+        return epochs*rows*3*(2*weights*tokens + 4*layers*width*tokens**2)
+    return {t: cost(t) if TARGETS[t].train else 0.0 for t in study.design.targets}

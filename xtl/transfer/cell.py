@@ -46,7 +46,7 @@ def cell_pieces(
     observe: Callable | None = None, # Told how the runs go
 ) -> list[Piece]:
     "Runs whatever of a cell is not in the store yet, in as many processes as the study says. Raises `Diverged` when a loss is no number."
-    if space.study.processes > 1: _launch(space, cell, observe) # after which all of it is in the store
+    if space.study.device.processes > 1: _launch(space, cell, observe) # after which all of it is in the store
     return _pieces(space, cell, observe)
 
 class ProcessDied(Exception):
@@ -66,21 +66,21 @@ def _launch(space: Workspace, cell: Cell, observe: Callable | None) -> None:
             if first: raised.put(error)
     with socket.create_server(('127.0.0.1', 0)) as free: port = free.getsockname()[1]
     try:
-        with redirect_stdout(StringIO()): notebook_launcher(work, num_processes=space.study.processes, use_port=str(port)) # it calls every device CUDA
+        with redirect_stdout(StringIO()): notebook_launcher(work, num_processes=space.study.device.processes, use_port=str(port)) # it calls every device CUDA
     except ChildFailedError as error:
         which, how = error.get_first_failure()
-        raise ProcessDied(f"process {which} of {space.study.processes} ended with {how.exitcode}: {how.message}") from error
+        raise ProcessDied(f"process {which} of {space.study.device.processes} ended with {how.exitcode}: {how.message}") from error
     if not raised.empty(): raise raised.get()
 
 def _pieces(space: Workspace, cell: Cell, observe: Callable | None) -> list[Piece]:
     "As `cell_pieces`, in this process."
     pieces = []
-    for target in space.study.targets:
+    for target in space.study.design.targets:
         two, three = phase_budgets(space.study, cell, space.target_costs[target])
         run = Intermediate(space, cell.tasks, cell.seed)
         begin = intermediate(run, two, observe and (lambda r: observe(r | dict(phase='intermediate', of='+'.join(cell.tasks))))) if two else None
         pieces.append(Piece(target, begin, target_run(space, target, begin, three, cell.seed, observe and (lambda r, t=target: observe(r | dict(phase='target', of=t)))),
-                            intermediate_scores(run, begin) if begin and space.study.score_intermediate else None))
+                            intermediate_scores(run, begin) if begin and space.study.phase2.score_intermediate else None))
     return pieces
 
 def _record(folder: Path | None) -> dict:
@@ -89,17 +89,14 @@ def _record(folder: Path | None) -> dict:
 def _flops(record: dict) -> float:
     return float(sum(c['executed_flops'] for c in record['spent'].values()))
 
-_ELSEWHERE = ('name', 'encoder', 'encoder_revision', 'languages', 'budget_unit', 'design', 'subsets', 'subset_seed', 'target_flops', 'score_intermediate', 'checkpoint_seconds') # Settings with columns of their own, and those that no score depends on
-
 def cell_settings(
     space: Workspace, # The study
     target: str,      # The target
 ) -> dict:
-    "The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe), and the versions of code, data and packages."
+    "The settings behind a score, by group and name as in `study.yaml` (`target_` for the target's recipe), and the versions of code, data and packages."
     study, how = space.study, space.recipe(target)
     rows = {k: Path(v).name for k, v in space.prepared.folders.items() if k.startswith(f'{target}/')}
-    plain = {k: v for k, v in vars(study).items() if k not in _ELSEWHERE and not isinstance(v, (tuple, list, dict))}
-    return dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'], rows_fingerprint=fingerprint(rows), **plain,
+    return dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'], rows_fingerprint=fingerprint(rows), **study.columns(),
                 **{f'target_{k}': v for k, v in asdict(how).items()}, target_flops=space.target_costs[target], code=code_version(*CODE), python=python_version(),
                 **{f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES})
 
@@ -115,10 +112,10 @@ def cell_results(
         table = pd.read_parquet(p.folder/'scores.parquet')
         table.insert(2, 'tier', [language(c).tier for c in table.language])
         about = dict(study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset,
-                     seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder)
+                     seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder.name)
         for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
         table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), seconds=before['seconds'] + after['seconds'], evaluation_seconds=after['evaluation_seconds'])
-        tables.append(table.assign(**cell_settings(space, p.target)).astype({'max_train': 'Int64', 'max_test': 'Int64', 'retrieval_layer': 'Int64', 'target_epochs': float}))
+        tables.append(table.assign(**cell_settings(space, p.target)).astype({'data_max_train': 'Int64', 'data_max_test': 'Int64', 'retrieval_layer': 'Int64', 'target_epochs': float}))
     return pd.concat(tables, ignore_index=True)
 
 def cell_ledger(cell: Cell, pieces: list[Piece]) -> pd.DataFrame:

@@ -70,7 +70,9 @@ class Intermediate:
     def settings(self) -> TrainSettings:
         "How it is trained."
         s = self.space.study
-        return TrainSettings(int(fingerprint(['intermediate', self.seed])[:8], 16), precision=s.precision, piece_tokens=s.piece_tokens, freeze_embeddings=s.freeze_embeddings, packing=s.packing, compile=s.compile)
+        return TrainSettings(
+            int(fingerprint(['intermediate', self.seed])[:8], 16), s.phase2.weight_decay, s.phase2.max_grad_norm,
+            s.device.precision, s.device.micro_batch_tokens, s.encoder.freeze_embeddings, s.device.packing, s.device.compile)
 
     @property
     def budgets(self) -> list[float]:
@@ -82,12 +84,12 @@ class Intermediate:
     @property
     def schedule(self) -> Schedule:
         "The learning rate."
-        s = self.space.study
+        s = self.space.study.phase2
         return Schedule(s.learning_rate, s.warmup*self.budgets[0], s.schedule, s.cooldown)
 
     def splits(self) -> dict[str, Encoded]:
         "The training rows of each task."
-        return {t: self.space.prepared.load(t, 'train', self.space.study.source_language) for t in self.tasks}
+        return {t: self.space.prepared.load(t, 'train', self.space.study.data.source_language) for t in self.tasks}
 
     def heads(self, splits: dict[str, Encoded]) -> dict[str, HeadSpec]:
         "What the head of each task must do."
@@ -95,15 +97,15 @@ class Intermediate:
 
     def shares(self, splits: dict[str, Encoded]) -> dict[str, float]:
         "The share of the compute that each task is wanted to have."
-        s, sizes = self.space.study, {t: (len(e.gold), epoch_cost(self.space.shape, e)) for t, e in splits.items()}
+        s, sizes = self.space.study.mixture, {t: (len(e.gold), epoch_cost(self.space.shape, e)) for t, e in splits.items()}
         return task_shares(sizes, s.sampling, s.cap, s.temperature)
 
     def inputs(self) -> dict:
         "Everything the result depends on, but for the budget."
         s, rows = self.space.study, self.space.prepared.folders
-        return dict(encoder=self.space.identity['fingerprint'], rows={t: Path(rows[f'{t}/train/{s.source_language}']).name for t in self.tasks},
-                    batch_sizes={t: self.space.recipe(t).batch_size for t in self.tasks}, sampling=[s.sampling, s.cap, s.temperature], settings=asdict(self.settings),
-                    schedule=asdict(self.schedule), processes=s.processes, code=code_version('encoder/*', 'training/*', 'transfer/*'))
+        return dict(encoder=self.space.identity['fingerprint'], rows={t: Path(rows[f'{t}/train/{s.data.source_language}']).name for t in self.tasks},
+                    batch_sizes={t: self.space.recipe(t).batch_size for t in self.tasks}, sampling=[s.mixture.sampling, s.mixture.cap, s.mixture.temperature], settings=asdict(self.settings),
+                    schedule=asdict(self.schedule), processes=s.device.processes, code=code_version('encoder/*', 'training/*', 'transfer/*'))
 
 # %% ../../nbs/transfer/20_phase2.ipynb #89e81219
 def advance(
@@ -119,7 +121,7 @@ def advance(
     trim: bool = True,          # Whether it shall end on its target to an item; a trunk, which goes on, need not
 ) -> State:
     "A run that goes on from its newest checkpoint, from a given state, or from the start."
-    checkpoints = Checkpoints(space.out/'running'/name, space.study.checkpoint_seconds)
+    checkpoints = Checkpoints(space.out/'running'/name, space.study.device.checkpoint_seconds)
     state = checkpoints.resume(fresh.model, settings.weight_decay) or (load_state(begin, fresh.model, settings.weight_decay) if begin else fresh)
     train(state, sources, target, rate, settings, trim, checkpoints, observe)
     return state
@@ -132,7 +134,7 @@ def _fresh(run: Intermediate):
     "A state before its first step, and its tasks."
     splits = run.splits()
     heads = run.heads(splits)
-    encoder = load_encoder(run.space.study.encoder, run.space.identity['revision'] or None)
+    encoder = load_encoder(run.space.study.encoder.name, run.space.identity['revision'] or None)
     sources = sources_of(splits, run.shares(splits), {t: run.space.recipe(t).batch_size for t in run.tasks}, heads, run.settings.seed)
     return start(encoder, heads, sources, run.settings), sources
 
@@ -199,20 +201,20 @@ def intermediate_scores(
     "Every task of phase 2 scored on its development rows."
     from accelerate import Accelerator
     study, prepared = run.space.study, run.space.prepared
-    folders = {t: Path(prepared.folders[f'{t}/test/{study.source_language}']) for t in run.tasks}
-    inputs = dict(begin=begin.name, rows={t: f.name for t, f in folders.items()}, precision=study.precision, code=code_version('encoder/*', 'evaluation/*', 'transfer/*'))
+    folders = {t: Path(prepared.folders[f'{t}/test/{study.data.source_language}']) for t in run.tasks}
+    inputs = dict(begin=begin.name, rows={t: f.name for t, f in folders.items()}, precision=study.device.precision, code=code_version('encoder/*', 'evaluation/*', 'transfer/*'))
     def compute(into):
         if not into: return # the development rows are few
         splits = run.splits()
         model = TransferModel(encoder_after(run.space, begin), run.heads(splits), 0)
         model.heads.load_state_dict(load_file(begin/'heads.safetensors'))
-        model.to(Accelerator(mixed_precision=study.precision).device)
-        found = {t: evaluate_intermediate(model, t, replace(Encoded.load(f), labels=splits[t].labels), study.precision) for t, f in folders.items()}
+        model.to(Accelerator(mixed_precision=study.device.precision).device)
+        found = {t: evaluate_intermediate(model, t, replace(Encoded.load(f), labels=splits[t].labels), study.device.precision) for t, f in folders.items()}
         pd.DataFrame([dict(task=t, metric=m, score=s) for t, scores in found.items() for m, s in scores.items()]).to_parquet(into/'scores.parquet')
     return together(run.space.store, 'intermediate-scores', inputs, compute)
 
 def encoder_after(space: Workspace, begin: Path | None):
     "The pretrained encoder, or as phase 2 left it."
-    encoder = load_encoder(space.study.encoder, space.identity['revision'] or None)
+    encoder = load_encoder(space.study.encoder.name, space.identity['revision'] or None)
     if begin: encoder.load_state_dict(load_file(begin/'encoder.safetensors'))
     return encoder

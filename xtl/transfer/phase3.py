@@ -59,9 +59,12 @@ def _of_all(found: dict) -> dict:
 
 def _fine_tune(space: Workspace, target: str, begin: Path | None, flops: float, seed: int, name: str, observe: Callable | None) -> State:
     "A target trained on its English rows."
-    encoded, how = space.prepared.load(target, 'train', space.study.source_language), space.recipe(target)
+    encoded, how = space.prepared.load(target, 'train', space.study.data.source_language), space.recipe(target)
     heads = {target: HeadSpec(encoded.head, len(encoded.labels))}
-    settings = TrainSettings(int(fingerprint(['target', target, seed])[:8], 16), how.weight_decay, how.max_grad_norm, space.study.precision, space.study.piece_tokens, space.study.freeze_embeddings, space.study.packing, space.study.compile)
+    device, frozen = space.study.device, space.study.encoder.freeze_embeddings
+    settings = TrainSettings(
+        int(fingerprint(['target', target, seed])[:8], 16), how.weight_decay, how.max_grad_norm, device.precision,
+        device.micro_batch_tokens, frozen, device.packing, device.compile)
     schedule = Schedule(how.learning_rate, how.warmup*flops, 'linear')
     sources = sources_of({target: encoded}, {target: 1.0}, {target: how.batch_size}, heads, settings.seed)
     fresh = start(encoder_after(space, begin), heads, sources, settings)
@@ -76,15 +79,16 @@ def target_run(
     observe: Callable | None = None, # Told how the run goes
 ) -> Path:                          # Folder with `scores.parquet`, `layers.parquet`, `predictions`, `run.json`
     "A target trained and scored in every language. Raises `Diverged` when the loss is no number."
-    study, prepared = space.study, space.prepared
+    study, prepared, device = space.study, space.prepared, space.study.device
     rows = {k: Path(v).name for k, v in prepared.folders.items() if k.startswith(f'{target}/')}
     inputs = dict(encoder=space.identity['fingerprint'], begin=begin and begin.name, rows=rows, recipe=asdict(space.recipe(target)), flops=flops, seed=seed if flops else 0,
-                  precision=study.precision, piece_tokens=study.piece_tokens, freeze_embeddings=study.freeze_embeddings, packing=study.packing, compile=study.compile, processes=study.processes, retrieval=None if TARGETS[target].train else asdict(retrieval_settings(study)),
+                  precision=device.precision, piece_tokens=device.micro_batch_tokens, freeze_embeddings=study.encoder.freeze_embeddings,
+                  packing=device.packing, compile=device.compile, processes=device.processes, retrieval=None if TARGETS[target].train else asdict(retrieval_settings(study)),
                   code=code_version('encoder/*', 'training/*', 'evaluation/*', 'transfer/*'))
     def compute(into):
         state = _fine_tune(space, target, begin, flops, seed, fingerprint(inputs), observe) if flops else None
         started = time.perf_counter()
-        if state: found = {c: evaluate(state.model, target, prepared.load(target, 'test', c), study.precision) for c in _languages(prepared, target, observe)}
+        if state: found = {c: evaluate(state.model, target, prepared.load(target, 'test', c), device.precision) for c in _languages(prepared, target, observe)}
         else: found = _retrieve(space, target, begin, observe)
         found, seconds = _of_all(found), time.perf_counter() - started
         if not into: return
@@ -97,13 +101,14 @@ def target_run(
 
 def retrieval_settings(study: Study) -> RetrievalSettings:
     "How a study embeds sentences."
-    return RetrievalSettings(study.retrieval_layer, study.retrieval_pooling, study.retrieval_special_tokens, study.tatoeba_similarity)
+    r = study.retrieval
+    return RetrievalSettings(r.layer, r.pooling, r.special_tokens, r.tatoeba_similarity)
 
 def _retrieve(space: Workspace, target: str, begin: Path | None, observe: Callable | None) -> dict:
     "A retrieval target scored in every language with an encoder as it is."
     from accelerate import Accelerator
     study, prepared = space.study, space.prepared
-    encoder = encoder_after(space, begin).to(Accelerator(mixed_precision=study.precision).device)
+    encoder = encoder_after(space, begin).to(Accelerator(mixed_precision=study.device.precision).device)
     def known(code): return prepared.load(target, 'development', code) if f'{target}/development/{code}' in prepared.folders else None
-    return {c: evaluate_retrieval(encoder, target, prepared.load(target, 'test', c), known(c), retrieval_settings(study), study.precision, space.store.folder)
+    return {c: evaluate_retrieval(encoder, target, prepared.load(target, 'test', c), known(c), retrieval_settings(study), study.device.precision, space.store.folder)
             for c in _languages(prepared, target, observe)}

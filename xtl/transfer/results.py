@@ -16,7 +16,7 @@ from ..core.errors import fingerprint
 from ..core.files import read_json, write_aside, write_json
 from ..core.steps import code_version
 from ..study.designs import Cell, cells
-from ..study.plan import plan_rows
+from ..study.plan import phase_budgets, plan_rows
 from .workspace import CODE, Workspace, open_workspace
 from .phase2 import Intermediate
 from .cell import (
@@ -24,16 +24,15 @@ from .cell import (
 
 # %% ../../nbs/transfer/50_results.ipynb #eba6a0df
 TABLES = dict(results=None, ledger=cell_ledger, segments=cell_segments, curves=cell_curves, layers=cell_layers, intermediate=cell_intermediate)
-_DESIGN = ('name', 'budgets', 'n_tasks', 'design', 'subsets', 'subset_seed', 'controls', 'seeds', 'intermediate', 'languages', 'checkpoint_seconds', 'max_train', 'max_test', 'revisions', 'sources', 'data')
 
 def cell_key(
     space: Workspace, # The study
     cell: Cell,       # The cell
 ) -> dict:
     "Everything a cell's results depend on. The design says which cells there are, not what one of them gives."
-    rows = {k: Path(v).name for k, v in space.prepared.folders.items() if k.split('/')[0] in (*cell.tasks, *space.study.targets)}
-    settings = {k: v for k, v in asdict(space.study).items() if k not in _DESIGN}
-    return dict(cell=asdict(cell) | {'tasks': list(cell.tasks)}, settings=fingerprint(settings), rows=fingerprint(rows), encoder=space.identity['fingerprint'],
+    rows = {k: Path(v).name for k, v in space.prepared.folders.items() if k.split('/')[0] in (*cell.tasks, *space.study.design.targets)}
+    phases = {t: phase_budgets(space.study, cell, cost) for t, cost in space.target_costs.items()}
+    return dict(cell=asdict(cell) | {'tasks': list(cell.tasks)}, settings=fingerprint(space.study.settings_key()), phases=fingerprint(phases), rows=fingerprint(rows), encoder=space.identity['fingerprint'],
                 schedule=asdict(Intermediate(space, cell.tasks, cell.seed).schedule) if cell.tasks else {}, code=code_version(*CODE))
 
 def cell_folder(space: Workspace, cell: Cell) -> Path:

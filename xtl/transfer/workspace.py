@@ -52,24 +52,26 @@ class Workspace:
 
     def recipe(self, name: str) -> Recipe:
         "How a task is fine-tuned in this study."
-        return recipe(TASKS[name], self.study.recipe, self.study.recipes)
+        return recipe(TASKS[name], self.study.phase3.recipe, self.study.phase3.recipes)
 
 def data_settings(study: Study) -> DataSettings:
     "Where a study's rows come from."
-    return DataSettings(study.data, study.source_language, study.revisions, study.sources, study.max_train, study.max_test)
+    d = study.data
+    return DataSettings(d.source, d.source_language, d.revisions, d.sources, d.max_train, d.max_test)
 
 def used_tasks(study: Study) -> tuple[str, ...]:
     "The intermediate tasks that some cell trains on."
     used = {t for c in cells(study) for t in c.tasks}
-    return tuple(t for t in study.intermediate if t in used)
+    return tuple(t for t in study.design.intermediate if t in used)
 
 def target_costs(study: Study, prepared: Prepared, shape: Shape) -> dict[str, float]:
     "Operations of each target's own phase 3: the study's `target_flops`, or its recipe's epochs over its training rows."
     def cost(name):
         if not TARGETS[name].train: return 0.0
-        if study.target_flops is not None: return study.target_flops
-        return recipe(TARGETS[name], study.recipe, study.recipes).epochs*epoch_cost(shape, prepared.load(name, 'train', study.source_language))
-    return {t: cost(t) for t in study.targets}
+        if study.phase3.target_flops is not None: return study.phase3.target_flops
+        epochs = recipe(TARGETS[name], study.phase3.recipe, study.phase3.recipes).epochs
+        return epochs*epoch_cost(shape, prepared.load(name, 'train', study.data.source_language))
+    return {t: cost(t) for t in study.design.targets}
 
 def epoch_cost(shape: Shape, encoded: Encoded) -> float:
     "Operations of one epoch of a task's training rows."
@@ -83,18 +85,22 @@ def lay_out(
 ) -> Workspace:
     "Makes a study's folder: settings, data, gold, versions. Raises `UserError` for anything wrong with data or encoder."
     out = Path(out).resolve()
-    tokenizer, identity = load_tokenizer(study.encoder, study.encoder_revision), encoder_identity(study.encoder, study.encoder_revision)
-    encoder = load_encoder(study.encoder, identity['revision'] or None)
-    if study.packing: check_packing(encoder.config)
+    name, revision = study.encoder.name, study.encoder.revision
+    tokenizer, identity = load_tokenizer(name, revision), encoder_identity(name, revision)
+    encoder = load_encoder(name, identity['revision'] or None)
+    if study.device.packing: check_packing(encoder.config)
     shape = shape_of(encoder)
-    chosen_layer(study.retrieval_layer, shape.layers)
-    recipes = {n: recipe(t, study.recipe, study.recipes) for n, t in TASKS.items()}
+    chosen_layer(study.retrieval.layer, shape.layers)
+    recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in TASKS.items()}
     settings = data_settings(study)
-    prepared = prepare(needed_splits(used_tasks(study), study.targets, settings, study.languages, study.score_intermediate), Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint']),
-                       recipes, study.languages, progress)
-    study = in_flops(study, {t: epoch_cost(shape, prepared.load(t, 'train', study.source_language)) for t in used_tasks(study)})
+    languages = study.data.languages
+    splits = needed_splits(used_tasks(study), study.design.targets, settings, languages, study.phase2.score_intermediate)
+    preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
+    prepared = prepare(splits, preparation, recipes, languages, progress)
+    source = study.data.source_language
+    study = in_flops(study, {t: epoch_cost(shape, prepared.load(t, 'train', source)) for t in used_tasks(study)})
     space = Workspace(out, study, prepared, identity, shape, target_costs(study, prepared, shape))
-    for target in study.targets:
+    for target in study.design.targets:
         for code in prepared.languages(target): write_gold(out/'gold', target, code, gold_of(target, prepared.load(target, 'test', code)))
     with write_aside(out/'study.yaml') as aside: aside.write_text(study_yaml(study, comments=True), encoding='utf-8')
     write_json(out/'versions.json', {p: version(p) for p in PACKAGES})
