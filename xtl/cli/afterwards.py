@@ -57,7 +57,8 @@ def opened(
 def survey(
     space, # A `Workspace`
 ) -> list[dict]:
-    "A row a cell: its `state`, a `note`, operations `to_do` and the `share` of them done, `seconds` it took, its `rate` in operations a second."
+    """A row a cell: its `state`, a `note`, operations `to_do` and the `share` of them done, `seconds` it took, its
+    `rate` in operations a second."""
     from xtl.study.designs import cells
     plan = planned_compute(space)
     return [_row(space, cell, plan[cell.name]) for cell in cells(space.study)]
@@ -73,15 +74,17 @@ def _row(space, cell, planned: dict) -> dict:
     earlier = status.get('error', '') or (why if why and why != 'never ran' else '')
     note = {'done': '', 'running': progress_note(status)}.get(state, earlier)
     share = done_share(status | dict(state=state), planned, state == 'done')
-    return dict(cell=cell.name, state=state, note=note, to_do=planned['to_do'], share=share,
-                seconds=status.get('seconds', 0.0)*(state == 'done'), rate=status.get('flops_per_second', 0.0)*(state == 'running'))
+    seconds = status.get('seconds', 0.0) if state == 'done' else 0.0
+    rate = status.get('flops_per_second', 0.0) if state == 'running' else 0.0
+    return dict(cell=cell.name, state=state, note=note, to_do=planned['to_do'], share=share, seconds=seconds, rate=rate)
 
 # %% ../../nbs/cli/40_afterwards.ipynb #fd6daa5c
 def duration_text(
     seconds: float, # Seconds
 ) -> str:
     "Seconds as a person would say them."
-    return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
+    if seconds < 100: return f'{seconds:.0f} s'
+    return f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
 def outlook(
     rows: list[dict], # Of `survey`
@@ -186,7 +189,8 @@ def score_command(
     averages = {t: {m: v for m, v in row.items() if v == v} for t, row in summary.averages.iterrows()}
     say('\naverages over languages')
     columns = dict.fromkeys(summary.averages.columns)
-    say(text_table([dict(target=t, **columns | {m: f'{v:.2f}' for m, v in row.items()}) for t, row in averages.items()]))
+    rows = [columns | {m: f'{v:.2f}' for m, v in row.items()} for row in averages.values()]
+    say(text_table([dict(target=t) | row for t, row in zip(averages, rows)]))
     say(f'\n{summary.name}: {summary.score:.2f}')
     if json: _write_scores(json, scores, summary, averages)
 
@@ -209,7 +213,8 @@ def store_command(
     if not (out/'store').is_dir(): raise UserError(f"no store in '{out}'")
     kinds = {}
     for r in store_rows(out/'store'): kinds.setdefault(r['kind'], []).append(r['bytes'])
-    if prune is None: return say(text_table([dict(kind=k, results=len(b), bytes=f'{sum(b):,}') for k, b in kinds.items()]))
+    if prune is None:
+        return say(text_table([dict(kind=k, results=len(b), bytes=f'{sum(b):,}') for k, b in kinds.items()]))
     wanted = [] if prune.strip() == 'all' else split_list(prune, '--prune')
     for kind in wanted: closest(kind, kinds, 'kind of result in the store')
     say(f'{prune_store(out/"store", wanted):,} bytes freed')
@@ -219,7 +224,7 @@ Steps = Annotated[int, typer.Option('--steps', min=1, metavar='N', help='Optimis
 Width = Annotated[int, typer.Option('--width', min=8, metavar='N', help='Size of a hidden vector.')]
 Layers = Annotated[int, typer.Option('--layers', min=1, metavar='N', help='Transformer layers.')]
 Heads = Annotated[int, typer.Option('--heads', min=1, metavar='N', help='Attention heads.')]
-Vocabulary = Annotated[int, typer.Option('--vocabulary', min=300, metavar='N', help='Pieces of the tokenizer, at most.')]
+Vocabulary = Annotated[int, typer.Option('--vocabulary', min=300, metavar='N', help='Word pieces, at most.')]
 MaxLength = Annotated[int, typer.Option('--max-length', min=8, metavar='TOKENS', help='Tokens a sequence.')]
 Documents = Annotated[int, typer.Option('--documents', min=1, metavar='N', help='Sequences a step.')]
 Seed = Annotated[int, typer.Option('--seed', min=0, metavar='N', help='Of weights, order and masks.')]
@@ -234,9 +239,11 @@ def pretrain_command(
     vocabulary: Vocabulary = 16_000, max_length: MaxLength = 128, documents: Documents = 32, seed: Seed = 0,
     ccgbank: Ccgbank = None,
 ):
-    "Pretrains a small XLM-R-type encoder and its tokenizer on the training text of a mirror; goes on where a stopped run was."
+    """Pretrains a small XLM-R-type encoder and its tokenizer on the training text of a mirror; goes on where a stopped
+    run was."""
     if data == 'mini':
-        raise UserError('the embedded world has its encoder already: --encoder mini; its pretraining is nbs/experiments/pretrain.ipynb')
+        there = 'its pretraining is nbs/experiments/pretrain.ipynb'
+        raise UserError(f'the embedded world has its encoder already, --encoder mini; {there}')
     if width % heads: raise UserError(f'--width {width} must be a multiple of --heads {heads}')
     folder = writable_folder(out, '--out')
     from xtl.encoder.pretraining import PretrainSettings, pretrain

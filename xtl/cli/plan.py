@@ -63,7 +63,8 @@ def plan_text(
         'to_do_phase_2': r['to_do_intermediate'], 'to_do_phase_3': r['to_do_target']} for r in rows])
     sums = {k: sum(r[k] for r in rows) for k in ('intermediate', 'target', 'to_do_intermediate', 'to_do_target')}
     together = sums['to_do_intermediate'] + sums['to_do_target']
-    phase2 = f"phase 2: {sums['intermediate']:.3g} FLOPs, of which {sums['to_do_intermediate']:.3g} to be done once trunks are shared"
+    shared = f"{sums['to_do_intermediate']:.3g} to be done once trunks are shared"
+    phase2 = f"phase 2: {sums['intermediate']:.3g} FLOPs, of which {shared}"
     phase3 = f"phase 3: {sums['target']:.3g} FLOPs"
     return f'{table}\n\n{len(rows)} cells; {phase2}; {phase3}; together {together:.3g} FLOPs to be done'
 
@@ -115,7 +116,8 @@ def _power(study, pilot: str) -> str:
     parts = ', '.join(f'{g} {d:.1f}' for g, d in zip(found.group, found.difference))
     noises = ', '.join(f'{k} {v:.2f}' for k, v in asdict(noise).items())
     between = f'between {max(design.numbers)} tasks and none at the largest budget'
-    return f'power: with 80% probability the design finds a difference of these points {between}: {parts} (noise in points: {noises})'
+    found_so = f'with 80% probability the design finds a difference of these points {between}: {parts}'
+    return f'power: {found_so} (noise in points: {noises})'
 
 # %% ../../nbs/cli/20_plan.ipynb #c507f985
 Device = Annotated[Optional[str], typer.Option('--device', metavar='NAME', help=(

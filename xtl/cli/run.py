@@ -161,8 +161,9 @@ def _cluster(workers, scheduler, slurm):
 def run_command(
     study: StudyName, out: OutFolder = None, data: Data = None, encoder: EncoderName = None, workers: Workers = None,
     scheduler: Scheduler = None, slurm: Slurm = None, threads: Threads = 1, budget: Budgets = None,
-    n_tasks: Numbers = None, seeds: Seeds = None, intermediate: Intermediate = None, targets: Targets = None, languages: Languages = None,
-    ccgbank: Ccgbank = None, set: Settings = None, cell_limit: CellLimit = None, hang_limit: HangLimit = 3600,
+    n_tasks: Numbers = None, seeds: Seeds = None, intermediate: Intermediate = None, targets: Targets = None,
+    languages: Languages = None, ccgbank: Ccgbank = None, set: Settings = None, cell_limit: CellLimit = None,
+    hang_limit: HangLimit = 3600,
 ):
     "Runs the cells of a study that are not finished, each an executed notebook, and collects the results."
     chosen = chosen_study(study, set, data=data, encoder=encoder, budget=budget, n_tasks=n_tasks, seeds=seeds,
