@@ -21,6 +21,8 @@ import pandas as pd
 import psutil
 import yaml
 
+from studies import tiny
+
 TASKS = ['mnli', 'csqa', 'squad', 'qqp', 'cosmosqa', 'hellaswag', 'squad2', 'ccg', 'anli']
 MEASURED = ['seconds', 'evaluation_seconds'] # what no two runs share
 
@@ -28,9 +30,11 @@ MEASURED = ['seconds', 'evaluation_seconds'] # what no two runs share
 def study(cells: int) -> dict:
     "A study of about so many cells (a multiple of 21 from 21 on), each with next to no training; a smaller one has some of the cells of a larger one."
     seeds, tasks = max(1, cells // 21), TASKS[:max(1, (cells - 3)//2)]
-    return dict(name='chaos', encoder='mini', data='mini', source_language='qaa', sources={'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}, intermediate=TASKS, targets=['xnli'],
-                languages=['qab'], budgets=[1e9, 1.5e9], n_tasks=[0, 1], design=[[t] for t in tasks], seeds=list(range(seeds)), learning_rate=5e-4, target_flops=1e9,
-                recipes={'all': {'learning_rate': 5e-4, 'max_length': 96, 'batch_size': 16, 'stride': 24}})
+    design = dict(intermediate=TASKS, targets=['xnli'], budgets=[1e9, 1.5e9], n_tasks=[0, 1], subsets=[[t] for t in tasks],
+                  seeds=list(range(seeds)))
+    made = tiny(name='chaos', data=dict(languages=['qab']), design=design, phase3=dict(target_flops=1e9))
+    del made['design']['subset_count']
+    return made
 
 
 class Place:

@@ -261,5 +261,5 @@ def test_ccgbank_is_read_from_the_users_folder(tmp_path):
 def test_a_mirror_that_the_environment_names_is_for_studies_of_real_languages(xtl, tmp_path):
     for study, data in (('mini', 'mini'), ('xtreme-base', str(tmp_path))):
         code, text, err = xtl('plan', study, '--yaml', XTL_DATA=str(tmp_path))
-        assert code == 0 and f'\ndata: {data}  #' in text, err
+        assert code == 0 and f'\n  source: {data}  #' in text, err
     assert xtl('plan', 'mini', '--data', tmp_path)[0] == 2

@@ -94,7 +94,7 @@ def bitexts(draw, most=24):
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
     "The settings of the embedded study, on an embedded world that is written once."
-    return replace(read_study('mini'), data=str(write_world(tmp_path_factory.mktemp('world')/'world')))
+    return read_study('mini').but(data=dict(source=str(write_world(tmp_path_factory.mktemp('world')/'world'))))
 
 @pytest.fixture(scope='module')
 def mini(base, tmp_path_factory):
@@ -239,7 +239,7 @@ def test_a_disk_without_room_is_told_in_one_line(tmp_path):
 def test_a_layer_that_is_not_there_is_refused_before_anything_runs(base, tmp_path):
     encoded = bitext([[5]], [[6]])
     with pytest.raises(UserError, match='no hidden layer 9'): evaluate_retrieval(Layers(), 'tatoeba', encoded, how=RetrievalSettings(layer=9))
-    with pytest.raises(UserError, match='no hidden layer 9'): lay_out(replace(base, retrieval_layer=9), tmp_path/'out')
+    with pytest.raises(UserError, match='no hidden layer 9'): lay_out(base.but(retrieval=dict(layer=9)), tmp_path/'out')
 
 def test_special_tokens_are_those_of_the_tokenizer(mini):
     encoded = rows_of(mini, 'tatoeba', code='qab')
@@ -279,7 +279,9 @@ def corpora(mini, tmp_path_factory):
     write_bucc(folder/'bucc2018', 'qab', {'sample': buried(known, others[:40], 0), 'training': buried(hidden, others[40:], 1)})
     return folder
 
-def bucc_study(base, folder, **changes): return replace(base, **dict(targets=('bucc',), languages=('qab',), sources={'bucc': {'folder': str(folder)}}) | ONLY_RETRIEVAL | changes)
+def bucc_study(base, folder, **changes):
+    data = dict(languages=('qab',), sources={'bucc': {'folder': str(folder)}}) | changes
+    return base.but(data=data, design=dict(targets=('bucc',)) | ONLY_RETRIEVAL)
 
 def test_a_study_mines_the_corpora_of_a_folder(base, corpora, tmp_path):
     space = lay_out(bucc_study(base, corpora, max_test=10), tmp_path/'out')
@@ -326,15 +328,15 @@ def test_a_folder_is_refused_for_other_tasks(base, tmp_path):
 # What a study makes of it
 
 def test_retrieval_settings_reach_a_study_and_its_store(base, tmp_path):
-    plain = replace(base, targets=('tatoeba',), languages=('qba',), **ONLY_RETRIEVAL)
+    plain = base.but(data=dict(languages=('qba',)), design=dict(targets=('tatoeba',)) | ONLY_RETRIEVAL)
     space, cell = lay_out(plain, tmp_path/'out'), cells(plain)[0]
     encoder, encoded = load_encoder('mini'), space.prepared.load('tatoeba', 'test', 'qba')
     write_cell(space, cell, run_cell(space, cell))
-    ways = {RetrievalSettings(): {}, RetrievalSettings(pooling='cls'): dict(retrieval_pooling='cls'), RetrievalSettings(special=False): dict(retrieval_special_tokens=False),
-            RetrievalSettings(similarity='margin'): dict(tatoeba_similarity='margin'), RetrievalSettings(layer=1): dict(retrieval_layer=1)}
+    ways = {RetrievalSettings(): {}, RetrievalSettings(pooling='cls'): dict(retrieval=dict(pooling='cls')), RetrievalSettings(special=False): dict(retrieval=dict(special_tokens=False)),
+            RetrievalSettings(similarity='margin'): dict(retrieval=dict(tatoeba_similarity='margin')), RetrievalSettings(layer=1): dict(retrieval=dict(layer=1))}
     folders = set()
     for how, changes in ways.items():
-        changed = replace(space, study=replace(plain, **changes))
+        changed = replace(space, study=plain.but(**changes))
         folder = target_run(changed, 'tatoeba', None, 0.0, 0)
         folders.add(folder)
         found = evaluate_retrieval(encoder, 'tatoeba', encoded, how=how)
@@ -345,7 +347,8 @@ def test_retrieval_settings_reach_a_study_and_its_store(base, tmp_path):
 def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(preparation, 'encode', lambda rows, head, labels, tokenizer, recipe, info, encode=preparation.encode: read.append((info['task'], info['split'], info['language'])) or encode(rows, head, labels, tokenizer, recipe, info))
-    study = replace(base, targets=('xnli', 'tatoeba'), languages=('qab', 'qcc'), intermediate=('csqa',), n_tasks=(0, 1), budgets=(1e9,), target_flops=1e9, subsets=1)
+    study = base.but(data=dict(languages=('qab', 'qcc')), phase3=dict(target_flops=1e9),
+                     design=dict(targets=('xnli', 'tatoeba'), intermediate=('csqa',), n_tasks=(0, 1), budgets=(1e9,), subset_count=1))
     space = lay_out(study, tmp_path/'out')
     assert len(read) == len(set(read)) == 1 + 1 + 3 + 2 # training rows of both tasks, XNLI in three languages, Tatoeba in two
     monkeypatch.setattr(type(load_tokenizer('mini')), '__call__', lambda *a, **k: pytest.fail('a cell tokenises'))
@@ -353,7 +356,7 @@ def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
     assert lay_out(study, tmp_path/'out') == space and len(read) == 7
 
 def test_whoever_observes_is_told_the_language_and_a_terminal_shows_a_bar(base, tmp_path, monkeypatch):
-    study = replace(base, targets=('tatoeba',), languages=('qab', 'qba', 'qcc'), **ONLY_RETRIEVAL)
+    study = base.but(data=dict(languages=('qab', 'qba', 'qcc')), design=dict(targets=('tatoeba',)) | ONLY_RETRIEVAL)
     space, told, screen = lay_out(study, tmp_path/'out'), [], io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr(sys, 'stderr', screen)
@@ -364,7 +367,8 @@ def test_whoever_observes_is_told_the_language_and_a_terminal_shows_a_bar(base, 
 @pytest.fixture(scope='module')
 def nine(base, tmp_path_factory):
     "Phase 2 on all nine tasks, on a sample of their rows."
-    study = replace(base, targets=('tatoeba',), languages=('qab',), n_tasks=(9,), budgets=(4e9,), subsets=1, controls=(), max_train=200, max_test=40, score_intermediate=True)
+    study = base.but(data=dict(languages=('qab',), max_train=200, max_test=40), phase2=dict(score_intermediate=True),
+                     design=dict(targets=('tatoeba',), n_tasks=(9,), budgets=(4e9,), subset_count=1, controls=()))
     return lay_out(study, tmp_path_factory.mktemp('nine')/'out')
 
 def test_every_intermediate_task_is_scored_after_phase_2(nine):
@@ -381,7 +385,7 @@ def test_every_intermediate_task_is_scored_after_phase_2(nine):
 
 def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine, monkeypatch):
     from xtl.transfer import phase2
-    run, seen = IntermediateRun(nine, nine.study.intermediate, 0), {}
+    run, seen = IntermediateRun(nine, nine.study.design.intermediate, 0), {}
     begin = intermediate(run, 4e9)
     def keep(model, task, encoded, precision):
         seen[task] = (encoded.labels, model.heads[task].out.weight.detach().clone())
@@ -395,7 +399,8 @@ def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine,
     assert set(seen) == set(INTERMEDIATE) and len(seen['ccg'][0]) > 1
 
 def test_intermediate_tasks_are_left_alone_by_default(base, tmp_path):
-    study = replace(base, targets=('tatoeba',), languages=('qab',), intermediate=('csqa',), n_tasks=(1,), budgets=(1e9,), subsets=1, controls=())
+    study = base.but(data=dict(languages=('qab',)),
+                     design=dict(targets=('tatoeba',), intermediate=('csqa',), n_tasks=(1,), budgets=(1e9,), subset_count=1, controls=()))
     space, cell = lay_out(study, tmp_path/'out'), cells(study)[0]
     assert not any(k.startswith('csqa/test') for k in space.prepared.folders)
     assert len(cell_intermediate(cell, run_cell(space, cell))) == 0

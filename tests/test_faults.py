@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from chaos import chaos, started_by
-from test_cli import TINY
+from studies import tiny
 from xtl.execution.cluster import Cluster, connect
 from xtl.execution.job import Job, claimed, read_status
 from xtl.execution.notebook import KernelDied, execute_notebook
@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 @pytest.fixture
 def study(tmp_path):
     path = tmp_path/'tiny.yaml'
-    path.write_text(yaml.safe_dump(TINY | dict(targets=['xnli', 'tatoeba'], budgets=[4e9], target_flops=2e10)))
+    path.write_text(yaml.safe_dump(tiny(design=dict(targets=['xnli', 'tatoeba'], budgets=[4e9]), phase3=dict(target_flops=2e10))))
     return path
 
 
@@ -205,7 +205,7 @@ def test_a_table_is_exported_as_csv(study, tmp_path, xtl):
     code, text, err = xtl('export', out, '--csv', tmp_path/'results.csv')
     table, read = pd.read_parquet(out/'results.parquet'), pd.read_csv(tmp_path/'results.csv')
     assert code == 0 and list(read.columns) == list(table.columns) and read.score.tolist() == table.score.tolist() and read.flops_target.tolist() == table.flops_target.tolist(), err
-    for column in ('learning_rate', 'schedule', 'sampling', 'budget_scope', 'precision', 'encoder_fingerprint', 'data', 'code', 'version_torch', 'version_transformers', 'target_learning_rate'):
+    for column in ('phase2_learning_rate', 'phase2_schedule', 'mixture_sampling', 'design_budget_scope', 'device_precision', 'encoder_fingerprint', 'data_source', 'code', 'version_torch', 'version_transformers', 'target_learning_rate'):
         assert table[column].notna().all(), column
     code, _, err = xtl('export', out, '--csv', tmp_path/'x.csv', '--table', 'result')
     assert code == 2 and "did you mean 'results'?" in err

@@ -14,14 +14,15 @@ import pytest
 import yaml
 
 from chaos import started_by
-from test_cli import TINY
+from studies import ROWS, tiny
 
-STUDY = TINY | dict(name='several', targets=['xnli', 'panx', 'tatoeba'], budgets=[4e9], n_tasks=[2], controls=[], score_intermediate=True)
+SEVERAL = dict(targets=['xnli', 'panx', 'tatoeba'], budgets=[4e9], n_tasks=[2], controls=[])
 
 
-def start(folder, n, **changes):
+def start(folder, n, design=None, **changes):
     "A run with so many processes a cell."
-    (folder/f'{n}.yaml').write_text(yaml.safe_dump(STUDY | dict(processes=n) | changes))
+    study = tiny(**dict(name='several', phase2=dict(score_intermediate=True), device=dict(processes=n), design=SEVERAL | (design or {})) | changes)
+    (folder/f'{n}.yaml').write_text(yaml.safe_dump(study))
     return subprocess.Popen([str(Path(sys.executable).parent/'xtl'), 'run', str(folder/f'{n}.yaml'), '--out', str(folder/str(n)), '--workers', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=os.environ | {'OMP_NUM_THREADS': '1'})
 
@@ -79,6 +80,7 @@ def test_a_process_that_was_killed_leaves_nothing_behind(runs):
 
 
 def test_a_loss_that_is_no_number_is_named_with_its_step(tmp_path):
-    broken = start(tmp_path, 2, targets=['tatoeba'], intermediate=['mnli'], n_tasks=[1], learning_rate=1e30, recipes={'all': {'max_length': 96, 'batch_size': 16, 'max_grad_norm': 0.0}})
+    broken = start(tmp_path, 2, dict(targets=['tatoeba'], intermediate=['mnli'], n_tasks=[1]), phase2=dict(learning_rate=1e30, max_grad_norm=0),
+                   phase3=dict(recipes={'all': ROWS}))
     _, err = broken.communicate(timeout=600)
     assert broken.returncode == 1 and 'the loss became' in err and 'step' in err and len(err.strip().splitlines()) == 1, err

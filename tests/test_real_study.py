@@ -6,8 +6,12 @@ import yaml
 def test_a_small_study_on_real_data(hub, xtl, tmp_path):
     code, text, err = xtl('pretrain', '--data', hub, '--out', tmp_path/'encoder', '--steps', '20', '--width', '32', '--layers', '2', '--heads', '2', '--vocabulary', '2000', '--max-length', '64', '--documents', '8')
     assert code == 0 and 'in 40 languages' in text, err
-    study = dict(name='real', encoder=str(tmp_path/'encoder'), data=str(hub), intermediate=['squad2', 'mnli', 'hellaswag', 'cosmosqa'], score_intermediate=True, budgets=[2e9], n_tasks=[0, 4], subsets=1,
-                 max_train=100, max_test=20, languages=['sw', 'zh', 'th', 'yo'], learning_rate=1e-3, target_flops=1e9, recipes={'all': {'max_length': 64, 'batch_size': 8, 'stride': 16, 'learning_rate': 1e-3}})
+    study = dict(
+        name='real', encoder=dict(name=str(tmp_path/'encoder')),
+        data=dict(source=str(hub), languages=['sw', 'zh', 'th', 'yo'], max_train=100, max_test=20),
+        design=dict(intermediate=['squad2', 'mnli', 'hellaswag', 'cosmosqa'], budgets=[2e9], n_tasks=[0, 4], subset_count=1),
+        phase2=dict(learning_rate=1e-3, score_intermediate=True),
+        phase3=dict(target_flops=1e9, recipes={'all': {'max_length': 64, 'batch_size': 8, 'stride': 16, 'learning_rate': 1e-3}}))
     (tmp_path/'real.yaml').write_text(yaml.safe_dump(study))
     code, text, err = xtl('run', tmp_path/'real.yaml', '--out', tmp_path/'out', '--workers', '2', timeout=900)
     assert code == 0, err

@@ -57,7 +57,7 @@ def write_outcome(out: Path, results: pd.DataFrame, failed: tuple = (), seed: in
     languages = results.language.unique()[1:4]
     layers = [dict(cell=c, target=t, language=l, layer=n, score=30 + 10 * n - 3 * n**2 + rng.normal(0, 2)) for c in cells.cell for t in ('bucc', 'tatoeba') for l in languages for n in range(5)]
     pd.DataFrame(layers, columns=['cell', 'target', 'language', 'layer', 'score']).to_parquet(out/'layers.parquet')
-    (out/'study.yaml').write_text(f'name: simulated\nsource_language: {results.language.iloc[0]}\n')
+    (out/'study.yaml').write_text(f'{{name: simulated, data: {{source_language: {results.language.iloc[0]}}}}}')
     (out/'versions.json').write_text(json.dumps({'python': '3.11', 'torch': '2.13.0'}))
     (out/'data.json').write_text(json.dumps([dict(task='mnli', repository='nyu-mll/multi_nli', config='default', split='train', revision='abc', rows=1000, fingerprint='0123456789abcdef', dropped=2, realigned=0)]))
     for cell in [*cells.cell, *failed]:
@@ -248,7 +248,7 @@ def test_numbers_that_lack_a_budget_are_told():
 def test_what_of_the_data_was_not_there_or_not_used_is_told(tmp_path):
     out = write_outcome(tmp_path/'out', simulate_study(MINI))
     write_json(out/'workspace.json', dict(missing=[dict(task='panx', split='test', language='qab', why='not there'), dict(task='bucc', split='development', language='qac', why='not there')], shape=dict(parameters=1_884_288)))
-    (out/'study.yaml').write_text('source_language: qaa\nmax_train: 2000\nmax_test: null\n')
+    (out/'study.yaml').write_text('data: {source_language: qaa, max_train: 2000, max_test: null}')
     notes = caveats(find(out))
     assert 'Not in the data, so not scored: panx in qab.' in notes and 'The data were cut to at most 2,000 training rows a split, so no score is the benchmark’s own.' in notes
 
@@ -308,7 +308,7 @@ def simulated_findings(design, source='qaa', encoder='simulated', only=None, **m
     with TemporaryDirectory() as folder:
         results = simulate_study(design, **more).assign(encoder=encoder)
         (results if only is None else results[only(results)]).to_parquet(Path(folder)/'results.parquet')
-        (Path(folder)/'study.yaml').write_text(f'source_language: {source}\n')
+        (Path(folder)/'study.yaml').write_text(f'data: {{source_language: {source}}}')
         return find(folder)
 
 # -- Quarto, whose part a script plays here

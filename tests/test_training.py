@@ -20,8 +20,9 @@ from xtl.training.state import intact
 from xtl.transfer.phase2 import IntermediateRun, intermediate
 from xtl.transfer.layout import lay_out
 
-TINY = replace(read_study('mini'), name='kill', intermediate=('mnli', 'csqa'), targets=('tatoeba',), languages=('qab',), budgets=(1.5e10, 3e10), n_tasks=(2,), subsets=1, controls=(),
-               checkpoint_seconds=0.05)
+TINY = read_study('mini').but(
+    name='kill', data=dict(languages=('qab',)), device=dict(checkpoint_seconds=0.05),
+    design=dict(intermediate=('mnli', 'csqa'), targets=('tatoeba',), budgets=(1.5e10, 3e10), n_tasks=(2,), subset_count=1, controls=()))
 CHILD = "import sys\nfrom xtl.transfer.phase2 import *\nfrom xtl.transfer.workspace import open_workspace\nprint(intermediate(IntermediateRun(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
 
 
@@ -73,10 +74,10 @@ def test_a_killed_run_ends_with_the_same_bits(undisturbed, tmp_path, damage):
 @pytest.mark.skipif(not shutil.which('c++'), reason='torch needs a C++ compiler to compile')
 def test_a_compiled_run_learns_the_same_with_few_graphs(tmp_path):
     "Over many lengths; a graph for batches with padding, one for those without."
-    space = lay_out(replace(TINY, intermediate=('mnli', 'squad', 'ccg'), n_tasks=(3,)), tmp_path/'out')
+    space = lay_out(TINY.but(design=dict(intermediate=('mnli', 'squad', 'ccg'), n_tasks=(3,))), tmp_path/'out')
     curves = {}
     for compiled in (False, True):
-        run = Intermediate(replace(space, study=replace(space.study, compile=compiled)), ('mnli', 'squad', 'ccg'), 0)
+        run = Intermediate(replace(space, study=space.study.but(device=dict(compile=compiled))), ('mnli', 'squad', 'ccg'), 0)
         splits = run.splits()
         sources = sources_of(splits, run.shares(splits), dict.fromkeys(splits, 16), heads := run.heads(splits), 0)
         state = start(load_encoder('mini'), heads, sources, run.settings)

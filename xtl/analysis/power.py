@@ -151,20 +151,18 @@ def detectable(
 
 # %% ../../nbs/analysis/70_power.ipynb #47cebdec
 def planned_design(
-    study: Study,           # A checked study, budgets in operations
-    control_seeds: int = 0, # Seeds of the controls; 0: as many as the study has
-    full_seeds: int = 0,    # Seeds of the subset of all tasks; 0: as many as the study has
+    study: Study, # A checked study, budgets in operations
 ) -> Design:
     "The shape of a planned study. Raises `UserError` when it has nothing to compare."
-    numbers = tuple(k for k in study.n_tasks if k)
-    if not numbers or 'target-only' not in study.controls or 0 not in study.n_tasks:
+    d, source = study.design, study.data.source_language
+    numbers = tuple(k for k in d.n_tasks if k)
+    if not numbers or 'target-only' not in d.controls or 0 not in d.n_tasks:
         raise UserError('a difference needs both cells with intermediate tasks and the control `target-only`')
-    world = LANGUAGES[study.source_language].world
-    spoken = study.languages or [code for code, l in LANGUAGES.items() if l.world == world]
-    languages = (study.source_language, *(code for code in spoken if code != study.source_language))
-    return Design(
-        study.budgets, numbers, study.subsets, len(study.seeds), languages, tuple(study.targets),
-        tuple(study.intermediate), control_seeds, full_seeds, study.design, study.subset_seed)
+    world = LANGUAGES[source].world
+    spoken = study.data.languages or [code for code, l in LANGUAGES.items() if l.world == world]
+    languages = (source, *(code for code in spoken if code != source))
+    return Design(d.budgets, numbers, d.subset_count, len(d.seeds), languages, tuple(d.targets), tuple(d.intermediate),
+                  d.control_seeds, d.full_seeds, d.subsets, d.subset_seed)
 
 # %% ../../nbs/analysis/70_power.ipynb #08917ce1
 def power_text(

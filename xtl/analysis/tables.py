@@ -52,7 +52,7 @@ class Outcome:
     @property
     def source(self) -> str:
         "The language that the targets are trained in."
-        return str(self.settings.get('source_language', 'en'))
+        return str(self.settings.get('data', {}).get('source_language', 'en'))
 
 # %% ../../nbs/analysis/20_tables.ipynb #c2833a8b
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -104,4 +104,4 @@ def read_outcome(
         data=rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows]))),
         cells=_cell_states(folder, tables['plan'].cell), parameters=space.get('shape', {}).get('parameters'),
         missing=pd.DataFrame(space.get('missing', []), columns=['task', 'split', 'language', 'why']),
-        chance=CHANCE | _commonest(folder/'gold', settings.get('source_language', 'en')))
+        chance=CHANCE | _commonest(folder/'gold', settings.get('data', {}).get('source_language', 'en')))

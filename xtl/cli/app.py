@@ -4,82 +4,192 @@
 
 # %% auto #0
 __all__ = ['app', 'StudyName', 'Data', 'EncoderName', 'Budgets', 'Numbers', 'Seeds', 'Intermediate', 'Targets', 'Languages',
-           'Ccgbank', 'Stopped', 'split_list', 'chosen_study', 'text_table', 'studies_command', 'tasks_command',
+           'Ccgbank', 'Settings', 'OPTIONS', 'Stopped', 'clean', 'say', 'text_table', 'writable_folder', 'writing',
+           'split_list', 'typed_settings', 'chosen_study', 'check_places', 'studies_command', 'tasks_command',
            'languages_command']
 
-# %% ../../nbs/cli/10_app.ipynb #f2560dc9
+# %% ../../nbs/cli/10_app.ipynb #584aabb1
 import os
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from ..core.errors import UserError
-from ..study.settings import Study, positive, whole
-from ..study.presets import PRESETS, read_study, study_from
-from ..study.designs import cells
+from ..core.files import write_aside
 
-# %% ../../nbs/cli/10_app.ipynb #de3e8533
+# %% ../../nbs/cli/10_app.ipynb #015c2acc
 class Stopped(BaseException):
     "Ctrl-C or SIGTERM; no `KeyboardInterrupt`, which the argument parser would answer by itself."
 
-# %% ../../nbs/cli/10_app.ipynb #90cbfa92
-app = typer.Typer(help='How the number of intermediate tasks trades off against training compute in zero-shot cross-lingual transfer.',
-                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={'help_option_names': ['-h', '--help']})
+app = typer.Typer(
+    help='How the number of intermediate tasks trades off against compute in zero-shot cross-lingual transfer.',
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={'help_option_names': ['-h', '--help']})
 
-def split_list(text: str | None) -> list[str] | None:
-    "What commas separate; none when nothing was given."
-    return None if text is None else [part.strip() for part in text.split(',') if part.strip()]
+# %% ../../nbs/cli/10_app.ipynb #a7f8d879
+def clean(
+    text: str, # To be printed
+) -> str:      # The same; line breaks and tabs are kept
+    "Text without characters that a terminal would obey."
+    return ''.join(c if c.isprintable() or c in '\n\t' else f'\\x{ord(c):02x}' for c in text)
 
-StudyName = Annotated[str, typer.Argument(metavar='STUDY', help='A preset (see `xtl studies`) or a YAML file.')]
-Data = Annotated[Optional[str], typer.Option('--data', metavar='DIR', help="Folder of a mirror laid out <owner>/<name>, 'hub' or 'mini'; by default what the environment variable XTL_DATA says, but for studies of the embedded world.")]
-EncoderName = Annotated[Optional[str], typer.Option('--encoder', metavar='DIR_OR_NAME', help="Folder with an encoder, a Hub repository, or 'mini'.")]
-Budgets = Annotated[Optional[str], typer.Option('--budget', metavar='FLOPS,...', help='Budgets in executed floating-point operations, such as 1e16,2e16 (in epochs where the study says so).')]
-Numbers = Annotated[Optional[str], typer.Option('--n-tasks', metavar='K,...', help='Numbers of intermediate tasks, such as 0,1,3,9.')]
-Seeds = Annotated[Optional[str], typer.Option('--seeds', metavar='N,...', help='Seeds of data order, dropout and heads, such as 0,1,2.')]
-Intermediate = Annotated[Optional[str], typer.Option('--intermediate', metavar='TASK,...', help='Intermediate tasks (see `xtl tasks`).')]
-Targets = Annotated[Optional[str], typer.Option('--targets', metavar='TASK,...', help='Targets (see `xtl tasks`).')]
-Languages = Annotated[Optional[str], typer.Option('--languages', metavar='CODE,...', help='Languages to score (see `xtl languages`); all that the data hold by default.')]
-Ccgbank = Annotated[Optional[str], typer.Option('--ccgbank', metavar='DIR', help='Folder of CCGbank: train.txt and dev.txt, a token and its supertag a line.')]
+def say(
+    text: str,        # Lines
+    file=None,        # Standard output when none
+    end: str = '\n',  # After the text
+) -> None:
+    "Prints what was cleaned."
+    print(clean(text), file=file, end=end, flush=True)
 
-def chosen_study(name: str, data, encoder, budget, n_tasks, seeds, intermediate, targets, languages, ccgbank) -> Study:
-    "The study with what was given on the command line in place of its own settings."
-    study = read_study(name)
-    if data is None and study.data != 'mini': data = os.environ.get('XTL_DATA') or None
-    given = dict(data=data, encoder=encoder, intermediate=split_list(intermediate), targets=split_list(targets), languages=split_list(languages),
-                 budgets=None if budget is None else [positive(b, '--budget') for b in split_list(budget)],
-                 n_tasks=None if n_tasks is None else [whole(k, '--n-tasks') for k in split_list(n_tasks)], seeds=None if seeds is None else [whole(s, '--seeds') for s in split_list(seeds)])
-    if ccgbank: given['sources'] = dict(study.sources) | {'ccg': {'folder': ccgbank}}
-    if data and data != 'mini' and study.data == 'mini': raise UserError(f"study '{name}' is of the embedded world; give --data to a study of real languages, such as xtreme-base")
-    return study_from(asdict(study) | {k: v for k, v in given.items() if v is not None}, f"study '{name}'")
-
-# %% ../../nbs/cli/10_app.ipynb #6458c847
-def text_table(rows: list[dict]) -> str:
-    "Rows as aligned text."
+def text_table(
+    rows: list[dict], # All with the same keys
+) -> str:
+    "Rows as aligned text, nothing in it that a pipe would have to strip."
     if not rows: return '(none)'
-    text = [list(rows[0])] + [['–' if v is None else f'{v:.3g}' if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
+    def shown(value): return '–' if value is None else f'{value:.3g}' if isinstance(value, float) else str(value)
+    text = [list(rows[0])] + [[shown(v) for v in row.values()] for row in rows]
     widths = [max(len(line[i]) for line in text) for i in range(len(text[0]))]
     return '\n'.join('  '.join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in text)
 
-# %% ../../nbs/cli/10_app.ipynb #f4cff62d
+# %% ../../nbs/cli/10_app.ipynb #a080a238
+def writable_folder(
+    folder: str | Path, # That a command is going to write into
+    option: str,        # For messages
+) -> Path:
+    "The folder. Raises `UserError` where nothing can be written there."
+    text = str(folder)
+    if not text.strip() or not text.isprintable(): raise UserError(f'{option} must name a folder, but is {text!r}')
+    found = Path(folder).expanduser()
+    there = next(p for p in (found.absolute(), *found.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir(): raise UserError(f"{option}: '{there}' is no folder, so nothing can be written to '{found}'")
+    if not os.access(there, os.W_OK | os.X_OK): raise UserError(f"{option}: nothing can be written to '{there}'")
+    return found
+
+@contextmanager
+def writing(
+    path: str | Path, # Of a file, a device, a pipe or a link
+) -> Iterator[Path]:  # Where to write
+    "Yields where to write a file: beside it and renamed at the end, or into it where it is no regular file."
+    path = Path(path)
+    if path.is_dir(): raise UserError(f"'{path}' is a folder: name a file")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()): yield path
+    else:
+        with write_aside(path) as aside: yield aside
+
+# %% ../../nbs/cli/10_app.ipynb #edb35dca
+StudyName = Annotated[str, typer.Argument(metavar='STUDY', help='A preset (see `xtl studies`) or a YAML file.')]
+Data = Annotated[Optional[str], typer.Option('--data', metavar='DIR', help=(
+    "Folder of a mirror laid out <owner>/<name>, 'hub' or 'mini'; by default what the environment variable "
+    'XTL_DATA says, but for studies of the embedded world.'))]
+EncoderName = Annotated[Optional[str], typer.Option('--encoder', metavar='DIR_OR_NAME', help=(
+    "Folder with an encoder, a Hub repository, or 'mini'."))]
+Budgets = Annotated[Optional[str], typer.Option('--budget', metavar='FLOPS,...', help=(
+    'Budgets in executed floating-point operations, such as 1e16,2e16 (in epochs where the study says so).'))]
+Numbers = Annotated[Optional[str], typer.Option('--n-tasks', metavar='K,...', help=(
+    'Numbers of intermediate tasks, such as 0,1,3,9.'))]
+Seeds = Annotated[Optional[str], typer.Option('--seeds', metavar='N,...', help=(
+    'Seeds of data order, dropout and heads, such as 0,1,2.'))]
+Intermediate = Annotated[Optional[str], typer.Option('--intermediate', metavar='TASK,...', help=(
+    'Intermediate tasks (see `xtl tasks`).'))]
+Targets = Annotated[Optional[str], typer.Option('--targets', metavar='TASK,...', help='Targets (see `xtl tasks`).')]
+Languages = Annotated[Optional[str], typer.Option('--languages', metavar='CODE,...', help=(
+    'Languages to score (see `xtl languages`); all that the data hold by default.'))]
+Ccgbank = Annotated[Optional[str], typer.Option('--ccgbank', metavar='DIR', help=(
+    'Folder of CCGbank: train.txt and dev.txt, a token and its supertag a line.'))]
+Settings = Annotated[Optional[list[str]], typer.Option('--set', metavar='GROUP.NAME=VALUE', help=(
+    'Any setting, its value as YAML, such as phase2.learning_rate=2e-5; may be given several times '
+    '(`xtl plan STUDY --yaml` prints all settings).'))]
+
+# %% ../../nbs/cli/10_app.ipynb #6db11fb1
+def split_list(
+    text: str, # Entries between commas
+    option: str, # For messages
+) -> list[str]:
+    "What commas separate. Raises `UserError` for an entry that is empty, as a variable without a value leaves it."
+    parts = [part.strip() for part in text.split(',')]
+    if not all(parts): raise UserError(f'{option} has an empty entry: {text!r}')
+    return parts
+
+OPTIONS = { # Option -> the setting that it gives, and whether that is a list
+    'data': ('data.source', False), 'encoder': ('encoder.name', False), 'budget': ('design.budgets', True),
+    'n_tasks': ('design.n_tasks', True), 'seeds': ('design.seeds', True), 'intermediate': ('design.intermediate', True),
+    'targets': ('design.targets', True), 'languages': ('data.languages', True)}
+
+def typed_settings(
+    options: dict[str, str | None], # Those of `OPTIONS`, and `ccgbank`
+    pairs: list[str] | None,        # Of `--set`
+) -> dict:                          # Group -> setting -> value
+    "What was typed, by group. Raises `UserError` for a setting that was given twice."
+    from xtl.study.presets import given_settings
+    found = given_settings(pairs or [])
+    for option, (dotted, several) in OPTIONS.items():
+        if options.get(option) is None: continue
+        flag, (group, name) = f"--{option.replace('_', '-')}", dotted.split('.')
+        if name in found.setdefault(group, {}): raise UserError(f'{flag} and --set give {dotted} twice')
+        found[group][name] = split_list(options[option], flag) if several else options[option]
+    return found
+
+# %% ../../nbs/cli/10_app.ipynb #7d0e3701
+def chosen_study(
+    name: str,                # A preset, or a YAML file
+    pairs: list[str] | None,  # Of `--set`
+    **options: str | None,    # Those of `OPTIONS`, and `ccgbank`
+):                            # A `Study`
+    "The study with what was typed in place of its own settings. Raises `UserError` for anything wrong with it."
+    from dataclasses import asdict
+    from xtl.study.presets import read_study, study_from
+    study, given = read_study(name), typed_settings(options, pairs)
+    data = given.get('data', {})
+    if 'source' not in data and study.data.source != 'mini' and os.environ.get('XTL_DATA'):
+        given.setdefault('data', {})['source'] = os.environ['XTL_DATA']
+    if options.get('ccgbank') is not None:
+        own = data.get('sources') or study.data.sources
+        given.setdefault('data', {})['sources'] = {**own, 'ccg': {'folder': options['ccgbank']}}
+    if data.get('source', 'mini') != 'mini' and study.data.source == 'mini':
+        real = 'give --data to a study of real languages, such as xtreme-base'
+        raise UserError(f"study '{name}' is of the embedded world; {real}")
+    settings = {k: v | given.get(k, {}) if isinstance(v, dict) else given.get(k, v) for k, v in asdict(study).items()}
+    return check_places(study_from(settings, f"study '{name}'"))
+
+def check_places(study): # A `Study`; the same
+    "Raises `UserError` for a folder that the study reads from and that is not there."
+    places = {'data.source': study.data.source} if study.data.source not in ('hub', 'mini') else {}
+    places |= {f'data.sources: {t}': p['folder'] for t, p in study.data.sources.items() if 'folder' in p}
+    for setting, folder in places.items():
+        if not Path(folder).expanduser().is_dir():
+            what = 'data mirror' if setting == 'data.source' else 'folder'
+            raise UserError(f"no {what} at '{folder}' (`{setting}`)")
+    return study
+
+# %% ../../nbs/cli/10_app.ipynb #08617da9
 @app.command('studies')
 def studies_command():
     "Lists the preset studies."
+    from xtl.study.designs import cells
+    from xtl.study.presets import PRESETS, read_study
     rows = []
     for name in PRESETS:
         study = read_study(name)
-        rows.append(dict(study=name, encoder=study.encoder, data=study.data, cells=len(cells(study)), tasks=len(study.intermediate), targets=len(study.targets),
-                         n_tasks=','.join(map(str, study.n_tasks)), budgets=','.join(f'{b:.3g}' for b in study.budgets)))
-    print(text_table(rows))
+        design = study.design
+        rows.append(dict(
+            study=name, encoder=study.encoder.name, data=study.data.source, cells=len(cells(study)),
+            tasks=len(design.intermediate), targets=len(design.targets), n_tasks=','.join(map(str, design.n_tasks)),
+            budgets=','.join(f'{b:.3g}' for b in design.budgets)))
+    say(text_table(rows))
 
 @app.command('tasks')
 def tasks_command():
     "Prints the intermediate tasks and the targets."
     from xtl.tasks.paper import task_rows
-    print(text_table(task_rows()))
+    say(text_table(task_rows()))
 
 @app.command('languages')
 def languages_command():
     "Prints the languages: family, script, text in CC-100 (GiB), class of Joshi et al. 2020, resource tier."
     from xtl.tasks.languages import LANGUAGES
-    print(text_table([dict(code=l.code, language=l.name, family=l.family, script=l.script, cc100_gib=l.cc100_gib, joshi=l.joshi, sentences=l.sentences, tier=l.tier) for l in LANGUAGES.values()]))
+    say(text_table([dict(
+        code=l.code, language=l.name, family=l.family, script=l.script, cc100_gib=l.cc100_gib, joshi=l.joshi,
+        sentences=l.sentences, tier=l.tier) for l in LANGUAGES.values()]))

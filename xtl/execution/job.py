@@ -75,7 +75,7 @@ def job(
     "The job of a cell."
     from xtl.transfer.results import cell_key
     parameters = dict(out=str(space.out), control=cell.control, budget=cell.budget, tasks=list(cell.tasks), subset=cell.subset, seed=cell.seed)
-    return Job(str(space.out), cell.name, parameters, cell_key(space, cell), space.study.processes)
+    return Job(str(space.out), cell.name, parameters, cell_key(space, cell), space.study.device.processes)
 
 def sweep_cell(folder: Path, scratch: Path) -> None:
     "Clears what processes of a cell left that were killed; a notebook that one of them was executing is kept."

@@ -101,7 +101,7 @@ def encoder_kind(
     outcome: Outcome, # The run
 ) -> str:             # 'mini' | 'xlm-r-large' | 'published' | 'small' | 'unknown'
     "Which kind of encoder a study used, by its settings and results: the embedded world's, XLM-R Large, another published one, or a small one of the user's."
-    names = [str(outcome.settings.get('encoder', ''))] + ([str(outcome.results.encoder.iloc[0])] if len(outcome.results) else [])
+    names = [str(outcome.settings.get('encoder', {}).get('name', ''))] + ([str(outcome.results.encoder.iloc[0])] if len(outcome.results) else [])
     name = next((n for n in names if n and n != 'None'), '')
     mini = outcome.source == 'qaa' or outcome.results.language.astype(str).isin([c for c, l in LANGUAGES.items() if l.world == 'mini']).any()
     if mini or name == 'mini': return 'mini'
@@ -113,7 +113,7 @@ def encoder_name(
     outcome: Outcome, # The run
 ) -> str:
     "What the results call the encoder."
-    return str(outcome.results.encoder.iloc[0]) if len(outcome.results) else str(outcome.settings.get('encoder', 'unknown'))
+    return str(outcome.results.encoder.iloc[0]) if len(outcome.results) else str(outcome.settings.get('encoder', {}).get('name', 'unknown'))
 
 # %% ../../nbs/report/10_findings.ipynb #f7d22df8
 GROUP_NAMES = {'all': 'all languages', 'low': 'low-resource languages', 'mid': 'mid-resource languages', 'high': 'high-resource languages'}

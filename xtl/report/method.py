@@ -24,7 +24,7 @@ def text_design(
     if not len(cells): return missing('The design cannot be described: no cell has scores yet.')
     inter = cells[cells.control == 'intermediate']
     subsets = inter.groupby('n_tasks')['subset'].nunique()
-    covers = 'phases 2 and 3 together' if outcome.settings.get('budget_scope') == 'total' else 'phase 2; of the targets alone, on top of phase 3'
+    covers = 'phases 2 and 3 together' if outcome.settings.get('design', {}).get('budget_scope') == 'total' else 'phase 2; of the targets alone, on top of phase 3'
     lines = [f'Study: {outcome.settings.get("name", "without a name")}. Encoder: {encoder_name(outcome)}. Source language: {outcome.source}.',
              f'{len(cells)} scored cells: {(cells.control == "none").sum()} without intermediate training, {(cells.control == "target-only").sum()} with the compute spent on the targets alone, {len(inter)} with intermediate tasks.',
              f'Training compute ({covers}): {", ".join(map(flops_text, sorted(cells.budget_flops[cells.budget_flops > 0].unique()))) or "none"}. Numbers of tasks: {", ".join(str(k) for k in sorted(inter.n_tasks.unique())) or "none"}.',

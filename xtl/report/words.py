@@ -99,7 +99,7 @@ def _size_text(parameters: int | None) -> str:
 
 def _data_caveats(outcome: Outcome) -> list[str]:
     "What of the data was not used, and what was not there."
-    notes, lacking, settings = [], outcome.missing[outcome.missing.split == 'test'], outcome.settings
+    notes, lacking, settings = [], outcome.missing[outcome.missing.split == 'test'], outcome.settings.get('data', {})
     cut = [f'{settings[n]:,} {what}' for n, what in (('max_train', 'training rows a split'), ('max_test', 'test rows a language')) if settings.get(n)]
     if cut: notes.append(f'The data were cut to at most {" and ".join(cut)}, so no score is the benchmark’s own.')
     if len(lacking): notes.append('Not in the data, so not scored: ' + '; '.join(f'{t} in {", ".join(sorted(part.language))}' for t, part in lacking.groupby('task', sort=False)) + '.')

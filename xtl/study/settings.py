@@ -18,9 +18,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from ..core.errors import UserError, closest
-from ..tasks.languages import LANGUAGES, language
+from ..tasks.languages import LANGUAGES
 from ..tasks.task import Task
-from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS, task
+from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS
 from ..tasks.recipes import recipe
 from .rules import (
     CHECKED, LARGEST, Count, FolderName, NotNegative, Positive, Share, Text, Whole, Yes, in_order, once, one_line)
@@ -48,7 +48,7 @@ class EncoderSettings(Group):
 def _places(sources: dict) -> dict:
     "Other places of tasks' rows: a `repository` and its `config`, or a `folder`."
     for name, place in sources.items():
-        task(name)
+        closest(name, TASKS, 'task in `data.sources`')
         where = f'key in `data.sources: {name}`'
         for key in place: closest(key, ('repository', 'config', 'folder'), where)
         wrong = ''
@@ -58,8 +58,10 @@ def _places(sources: dict) -> dict:
         if wrong: raise UserError(f'`data.sources: {name}` {wrong}')
     return sources
 
+def _language(code: str, field) -> str: return closest(code, LANGUAGES, f'language in `data.{field.field_name}`')
+
 Places = Annotated[dict[str, dict[str, Text]], AfterValidator(_places)]
-LanguageCode = Annotated[Text, AfterValidator(lambda code: language(code).code)]
+LanguageCode = Annotated[Text, AfterValidator(_language)]
 LanguageCodes = Annotated[tuple[LanguageCode, ...], Field(min_length=1), AfterValidator(once)]
 
 @dataclass(frozen=True, config=CHECKED)
@@ -91,9 +93,9 @@ def _apart(subsets):
     if not isinstance(subsets, str): once(tuple(tuple(sorted(once(s))) for s in subsets))
     return subsets
 
-def _intermediate(name: str) -> str: return task(name, INTERMEDIATE).name
+def _intermediate(name: str) -> str: return closest(name, INTERMEDIATE, 'task in `design.intermediate`')
 
-def _target(name: str) -> str: return task(name, TARGETS).name
+def _target(name: str) -> str: return closest(name, TARGETS, 'target in `design.targets`')
 
 Subsets = Annotated[str | tuple[tuple[str, ...], ...], BeforeValidator(_subsets), AfterValidator(_apart)]
 IntermediateTasks = Annotated[tuple[Annotated[str, AfterValidator(_intermediate)], ...], AfterValidator(once)]
@@ -245,6 +247,7 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('design.subset_count', lambda s: s.design.subsets == 'balanced', '`design.subsets: balanced`'),
     ('design.subset_seed', lambda s: s.design.subsets in DESIGNS[:2], '`design.subsets: balanced` or `nested`'),
     ('design.budgets', lambda s: has_budgets(s.design), 'a cell that has a budget'),
+    ('design.budget_unit', lambda s: any(s.design.n_tasks), 'an intermediate task'),
     ('retrieval.special_tokens', lambda s: s.retrieval.pooling == 'mean', '`retrieval.pooling: mean`'),
     ('encoder.revision', _from_hub, 'an encoder from the Hub'),
     ('data.revisions', lambda s: s.data.source == 'hub', '`data.source: hub`'),

@@ -1,0 +1,19 @@
+"A small study as a user writes it, and changes to it by group."
+
+ROWS = {'max_length': 96, 'batch_size': 16, 'stride': 24}
+TINY = {
+    'name': 'tiny',
+    'encoder': {'name': 'mini'},
+    'data': {'source': 'mini', 'source_language': 'qaa', 'languages': ['qab', 'qcc'],
+             'sources': {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}},
+    'design': {'intermediate': ['mnli', 'csqa'], 'targets': ['xnli', 'xquad', 'panx', 'tatoeba', 'bucc'],
+               'budgets': [4e9, 8e9], 'n_tasks': [0, 2], 'subset_count': 1},
+    'phase2': {'learning_rate': 5e-4},
+    'phase3': {'target_flops': 4e9, 'recipes': {'all': {'learning_rate': 5e-4} | ROWS}},
+}
+
+
+def tiny(**changes):
+    "`TINY` with settings changed: a group's as a dictionary, which leaves the rest of the group as it is."
+    kept = {k: dict(v) if isinstance(v, dict) else v for k, v in TINY.items()}
+    return kept | {k: kept.get(k, {}) | v if isinstance(v, dict) else v for k, v in changes.items()}
