@@ -148,7 +148,7 @@ HangLimit = Annotated[float, typer.Option('--hang-limit', min=1, metavar='SECOND
 
 # %% ../../nbs/cli/30_run.ipynb #3aa814a9
 AcceptCode = Annotated[bool, typer.Option('--accept-code', help=(
-    'Keep finished cells of which nothing but the code has changed since; the results table says which code each came from.'))]
+    'Keep finished cells of which nothing but the code has changed; the results table says which code each is of.'))]
 
 def _cluster(workers, scheduler, slurm):
     "Where cells run, looked at before the data are prepared, which takes longer."

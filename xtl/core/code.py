@@ -41,7 +41,8 @@ def _imported(tree: ast.Module, path: Path, package: Path) -> Iterator[Path]:
             base = [*up, *(node.module.split('.') if node.module else [])]
             places = [base] + [[*base, a.name] for a in node.names]
         else: continue
-        yield from (package.parent.joinpath(*p).with_suffix('.py') for p in places if len(p) > 1 and p[0] == package.name)
+        inside = [p for p in places if len(p) > 1 and p[0] == package.name]
+        yield from (package.parent.joinpath(*p).with_suffix('.py') for p in inside)
 
 @cache
 def _looked_at(path: Path, package: Path) -> tuple[str, tuple[Path, ...]]:
@@ -71,5 +72,5 @@ def code_version(
     if module.split('.')[0] == package.name: path = package.parent.joinpath(*module.split('.')).with_suffix('.py')
     elif known := getattr(sys.modules.get(module), '__file__', None): path = Path(known)
     else: return 'notebook'
-    names = {p: p.relative_to(package).as_posix() if p.is_relative_to(package) else p.name for p in reachable(path, package)}
-    return fingerprint({name: _looked_at(p, package)[0] for p, name in names.items()})
+    def name(p): return p.relative_to(package).as_posix() if p.is_relative_to(package) else p.name
+    return fingerprint({name(p): _looked_at(p, package)[0] for p in reachable(path, package)})

@@ -31,6 +31,6 @@ def closest(
 def fingerprint(
     value, # Anything JSON can hold: numbers, text, lists, dictionaries
 ) -> str:  # 16 hexadecimal digits
-    "A short name for a value that changes when, and only when, the value does. Raises `TypeError` for what JSON cannot hold."
+    "A short name that changes when, and only when, the value does. Raises `TypeError` for what JSON cannot hold."
     text = json.dumps(value, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

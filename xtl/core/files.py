@@ -38,11 +38,12 @@ def write_json(
     value,            # Anything JSON can hold
 ) -> None:
     "Writes `value` as JSON, whole or not at all."
-    with write_aside(path) as aside: aside.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + '\n', encoding='utf-8')
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + '\n'
+    with write_aside(path) as aside: aside.write_text(text, encoding='utf-8')
 
 def read_json(
     path: str | Path, # The file
 ):                    # What it holds
     "What a JSON file holds. Raises `UserError` when it is no JSON."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error: raise UserError(f"{path} is no JSON: {error}") from error
+    except ValueError as error: raise UserError(f"{path} is no JSON: {error}") from error

@@ -26,7 +26,8 @@ def seal(
     "Writes the checksum of every file of a folder; hidden files are left out, they are locks and parts."
     folder = Path(folder)
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob('*') if p.is_file()}
-    kept = {n: _sum(p) for n, p in found.items() if n not in UNSEALED and not any(s.startswith('.') for s in n.split('/'))}
+    def hidden(name): return any(part.startswith('.') for part in name.split('/'))
+    kept = {n: _sum(p) for n, p in found.items() if n not in UNSEALED and not hidden(n)}
     with write_aside(folder/SEAL) as aside: aside.write_text(_text(kept), encoding='utf-8')
 
 # %% ../../nbs/core/40_seals.ipynb #fc449b4d

@@ -58,7 +58,7 @@ class Store:
     def get(self,
             step: Step, # What is wanted
     ):                  # What its `result` makes of the folder
-        "The result of a step, computed if it is not there. Whatever `compute` raises is passed on, and nothing is kept."
+        "The result, computed if it is not there. Whatever `compute` raises is passed on, and nothing is kept."
         path = self.path(step)
         if not path.exists() or damage(path): self._make(step, path)
         return step.result(path)
@@ -73,7 +73,8 @@ class Store:
             except Timeout: step.waiting()
         try:
             if path.exists() and (what := damage(path)):
-                print(f'xtl: {step.kind}/{path.name} in the store is damaged ({what}); it is computed again', file=sys.stderr)
+                where = f'{step.kind}/{path.name} in the store'
+                print(f'xtl: {where} is damaged ({what}); it is computed again', file=sys.stderr)
                 shutil.rmtree(path)
             if not path.exists(): self._write(step, path)
         finally: lock.release()
@@ -127,9 +128,10 @@ def store_rows(
     folder: str | Path, # The store
 ) -> list[dict]:        # `kind`, `name`, `bytes`, `modified` (seconds since 1970), `inputs`
     "One row a result in a store, by kind, oldest first."
-    entries = (p for kind in sorted(Path(folder).glob('*/')) for p in sorted(kind.iterdir()) if (p/'about.json').exists())
-    rows = [dict(kind=p.parent.name, name=p.name, bytes=sum(f.stat().st_size for f in p.rglob('*') if f.is_file()),
-                 modified=p.stat().st_mtime, inputs=read_json(p/'about.json')['inputs']) for p in entries]
+    entries = [p.parent for p in sorted(Path(folder).glob('*/*/about.json'))]
+    def size(p): return sum(f.stat().st_size for f in p.rglob('*') if f.is_file())
+    rows = [dict(kind=p.parent.name, name=p.name, bytes=size(p), modified=p.stat().st_mtime,
+                 inputs=read_json(p/'about.json')['inputs']) for p in entries]
     return sorted(rows, key=lambda r: (r['kind'], r['modified'], r['name']))
 
 def prune_store(

@@ -70,7 +70,7 @@ def read_split(
     lang: Language, # Whose rows
     how: Reading,  # From where
 ) -> tuple[Rows, list[dict]]: # All rows, and a record for each source
-    "The rows of a split in one language. Raises `MissingData` when a source lacks them, `UserError` for rows that are wrong."
+    "The rows of a split. Raises `MissingData` when a source lacks them, `UserError` for rows that are wrong."
     columns = (task.train_columns if split == 'train' else None) or task.columns
     limit = how.settings.max_train if split == 'train' else how.settings.max_test
     parts, records = [], []
@@ -78,16 +78,19 @@ def read_split(
         dataset, where, record = find_rows(task, source, columns, lang, how.settings, how.root, how.cache)
         if half is not None: dataset = dataset.select(range(half, len(dataset), 2))
         dataset = _sample(dataset, limit)
-        parts.append(read_rows(dataset, task, columns, where))
-        records.append(dict(task=task.name, part=split, language=lang.code, rows=len(dataset), fingerprint=rows_fingerprint(dataset),
-                            halved=half is not None, dropped=parts[-1].dropped, realigned=parts[-1].realigned, **record))
+        part = read_rows(dataset, task, columns, where)
+        parts.append(part)
+        records.append(dict(
+            task=task.name, part=split, language=lang.code, rows=len(dataset), fingerprint=rows_fingerprint(dataset),
+            halved=half is not None, dropped=part.dropped, realigned=part.realigned, **record))
     return _joined(parts), records
 
 def _joined(parts: list[Rows]) -> Rows:
     "The rows of several sources, one after the other."
     def all_of(name): return [x for p in parts for x in getattr(p, name)]
     texts = [[t for p in parts for t in p.texts[c]] for c in range(len(parts[0].texts))]
-    return Rows(all_of('ids'), texts, all_of('labels'), all_of('options'), sum(p.dropped for p in parts), sum(p.realigned for p in parts))
+    dropped, realigned = (sum(getattr(p, n) for p in parts) for n in ('dropped', 'realigned'))
+    return Rows(all_of('ids'), texts, all_of('labels'), all_of('options'), dropped, realigned)
 
 def _label_set(task: Task, rows: Rows) -> tuple[str, ...]:
     "The labels of a task, or those that its rows have where it lists none."
@@ -108,8 +111,10 @@ def read_corpora(
         if split == 'test': corpora = read_bucc(place, code, 'test', pivot)
     except MissingCorpus as error: raise MissingData(str(error)) from error
     half = BUCC_SPLITS['test' if split == 'test' else 'dev']
-    return corpora, dict(task=task.name, part=split, language=code, rows=len(corpora.source.ids) + len(corpora.target.ids), halved=False,
-                         dropped=0, realigned=0, repository=str(place), config=f'{code}-{pivot}', split=half, revision='')
+    sentences = len(corpora.source.ids) + len(corpora.target.ids)
+    return corpora, dict(
+        task=task.name, part=split, language=code, rows=sentences, halved=False, dropped=0, realigned=0,
+        repository=str(place), config=f'{code}-{pivot}', split=half, revision='')
 
 # %% ../../nbs/data/60_preparation.ipynb #534cc961
 @dataclass(frozen=True)
@@ -135,10 +140,12 @@ class Preparation:
             root = data_root(self.settings, self.store)
             how = Reading(self.settings, root, None if root is None else self.store.folder/'arrow')
             rows, records = read_split(task, split, language(code), how)
-            step = Tokenised(rows, task.head, _label_set(task, rows), recipe, code, self.tokenizer_id, self.tokenizer, records[0]['repository'])
+            labels, where = _label_set(task, rows), records[0]['repository']
+            step = Tokenised(rows, task.head, labels, recipe, code, self.tokenizer_id, self.tokenizer, where)
         folder = self.store.get(step)
         cut = read_json(folder/'encoded.json')['info']['cut_or_split']
-        return folder, [r | dict(cut_or_split=cut*(i == 0)) for i, r in enumerate(records)] # the sources of a split are tokenised as one
+        # the sources of a split are tokenised as one
+        return folder, [r | dict(cut_or_split=cut*(i == 0)) for i, r in enumerate(records)]
 
 # %% ../../nbs/data/60_preparation.ipynb #59162924
 def needed_splits(
@@ -148,14 +155,19 @@ def needed_splits(
     languages: tuple[str, ...] | None, # Languages to score; none: all that the target has
     score_intermediate: bool = False, # Whether the intermediate tasks are scored, too
 ) -> list[tuple[Task, str, str]]:     # Task, split and language
-    "Every split that a study reads: training rows in the source language, test rows in every language. Raises `UserError` for a target that has none of the languages."
-    splits = [(INTERMEDIATE[n], split, settings.source_language) for n in intermediate for split in ('train', 'test')[:1 + score_intermediate]]
+    """Every split that a study reads: training rows in the source language, test rows in every language. Raises
+    `UserError` for a target that has none of the languages."""
+    source, parts = settings.source_language, ('train', 'test') if score_intermediate else ('train',)
+    splits = [(INTERMEDIATE[n], part, source) for n in intermediate for part in parts]
     for target in (TARGETS[n] for n in targets):
-        if target.train: splits.append((target, 'train', settings.source_language))
+        if target.train: splits.append((target, 'train', source))
         spoken = languages_of(target, settings)
-        scored = [c for c in spoken if languages is None or c in languages or c == settings.source_language]
-        if not scored: raise UserError(f"target '{target.name}' has none of the languages {', '.join(languages)}: leave it out, or add some of {', '.join(spoken)}")
-        for code in scored: splits += [(target, 'test', code)] + [(target, 'development', code)]*bool(target.development)
+        scored = [c for c in spoken if languages is None or c in languages or c == source]
+        if not scored:
+            lacking = f"target '{target.name}' has none of the languages {', '.join(languages)}"
+            raise UserError(f"{lacking}: leave it out, or add some of {', '.join(spoken)}")
+        held = ('test', 'development') if target.development else ('test',)
+        splits += [(target, part, code) for code in scored for part in held]
     return splits
 
 # %% ../../nbs/data/60_preparation.ipynb #01899529
@@ -166,15 +178,17 @@ def check_length(
 ) -> None:
     "Raises `UserError` for rows that would be longer than the encoder can read."
     if recipe.max_length > longest:
-        raise UserError(f"'{task.name}' is read in rows of up to {recipe.max_length} tokens, but this encoder reads at most {longest}: "
-                        f"set `recipes: {{all: {{max_length: {longest}, stride: {longest//3}}}}}` in the YAML file of the study")
+        wanted = f"'{task.name}' is read in rows of up to {recipe.max_length} tokens"
+        cure = f'`--set phase3.recipes={{all: {{max_length: {longest}, stride: {longest//3}}}}}`'
+        raise UserError(f'{wanted}, but this encoder reads at most {longest}: shorten them by {cure}')
 
 def _check_complete(splits: list, folders: dict, missing: list[dict], wanted: set[str]) -> None:
-    "Raises `MissingData` for a target without any test rows, and for a language that was asked for and that nothing has."
+    "Raises `MissingData` for a target without test rows, and for a language that was asked for in vain."
     def why(rows): return next((m['why'] for m in rows), 'it is none of their languages')
     for name in dict.fromkeys(t.name for t, s, _ in splits if s == 'test'):
         if not any(k.startswith(f'{name}/test/') for k in folders):
-            raise MissingData(f"target '{name}' has no test rows in any of its languages: {why(m for m in missing if m['task'] == name)}")
+            reason = why(m for m in missing if m['task'] == name)
+            raise MissingData(f"target '{name}' has no test rows in any of its languages: {reason}")
     for code in sorted(wanted):
         if not any(k.endswith(f'/test/{code}') for k in folders):
             raise MissingData(f"no target has test rows in {code}: {why(m for m in missing if m['language'] == code)}")
@@ -187,8 +201,8 @@ def prepare(
     required: tuple[str, ...] | None = None,  # Languages that some target must have
     progress=lambda items, **_: items,        # A progress bar such as `tqdm`
 ) -> Prepared:
-    """Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a required language are
-    missing, or rows too long for the encoder."""
+    """Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a
+    required language are missing, or rows too long for the encoder."""
     folders, records, missing = {}, [], []
     try:
         for task, split, code in progress(splits, desc='data', unit='split'):

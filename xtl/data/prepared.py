@@ -26,7 +26,8 @@ class Prepared:
         "A tokenised split. Raises `UserError` when its files are not as they were written."
         folder = Path(self.folders[f'{task}/{split}/{code}'])
         if what := damage(folder):
-            raise UserError(f'the rows of {task} ({split}, {code}) are damaged, {what}: the next `xtl run` makes them again')
+            where = f'the rows of {task} ({split}, {code})'
+            raise UserError(f'{where} are damaged, {what}: the next `xtl run` makes them again')
         return Encoded.load(folder)
 
     def name(self, task: str, split: str, code: str) -> str:

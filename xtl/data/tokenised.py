@@ -58,7 +58,8 @@ class TokenisedCorpora(Step):
         return fingerprint([[c.ids, c.sentences] for c in sides] + sorted(self.corpora.gold))
 
     def inputs(self) -> dict:
-        return dict(corpora=self.content(), language=self.language, max_length=self.recipe.max_length, tokenizer=self.tokenizer_id)
+        return dict(corpora=self.content(), language=self.language, max_length=self.recipe.max_length,
+                    tokenizer=self.tokenizer_id)
 
     def compute(self, into: Path | None) -> None:
         arrays, gold, cut = encode_corpora(self.corpora, self.tokenizer, self.recipe)

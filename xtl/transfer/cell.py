@@ -72,7 +72,8 @@ def _launch(space: Workspace, cell: Cell, observe: Callable | None) -> None:
             notebook_launcher(work, num_processes=space.study.device.processes, use_port=str(port))
     except ChildFailedError as error:
         which, how = error.get_first_failure()
-        raise ProcessDied(f"process {which} of {space.study.device.processes} ended with {how.exitcode}: {how.message}") from error
+        who = f'process {which} of {space.study.device.processes}'
+        raise ProcessDied(f'{who} ended with {how.exitcode}: {how.message}') from error
     if not raised.empty(): raise raised.get()
 
 # %% ../../nbs/transfer/40_cell.ipynb #189e6f8e
@@ -81,7 +82,7 @@ def run_cell(
     cell: Cell,                      # The cell
     observe: Callable | None = None, # Told how the runs go
 ) -> list[TargetResult]:
-    """Runs whatever of a cell is not in the store yet, in as many processes as the study says. Raises `Diverged` when a loss is no number,
-    `ProcessDied` when one of several processes ends alone."""
+    """Runs whatever of a cell is not in the store yet, in as many processes as the study says. Raises `Diverged` when a
+    loss is no number, `ProcessDied` when one of several processes ends alone."""
     if space.study.device.processes > 1: _launch(space, cell, observe) # after which all of it is in the store
     return _results(space, cell, observe)

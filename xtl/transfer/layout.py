@@ -42,7 +42,7 @@ def used_tasks(study: Study) -> tuple[str, ...]:
     return tuple(t for t in study.design.intermediate if t in used)
 
 def target_costs(study: Study, prepared: Prepared, shape: Shape) -> dict[str, float]:
-    "Operations of each target's own phase 3: the study's `target_flops`, or its recipe's epochs over its training rows."
+    "Operations of each target's own phase 3: `target_flops`, or its recipe's epochs over its training rows."
     def cost(name):
         if not TARGETS[name].train: return 0.0
         if study.phase3.target_flops is not None: return study.phase3.target_flops
@@ -55,8 +55,8 @@ def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
     return tuple(sorted({phase_budgets(study, c, cost)[0] for c in cells(study) if c.tasks for cost in costs.values()}))
 
 # %% ../../nbs/transfer/15_layout.ipynb #6dd528b7
-PACKAGES = ('xtl', 'torch', 'transformers', 'datasets', 'tokenizers', 'accelerate', 'safetensors', 'numpy', 'pandas', 'pyarrow',
-            'scikit-learn', 'seqeval', 'papermill', 'nbconvert', 'distributed') # Whose versions are recorded
+PACKAGES = ('xtl', 'torch', 'transformers', 'datasets', 'tokenizers', 'accelerate', 'safetensors', 'numpy', 'pandas',
+            'pyarrow', 'scikit-learn', 'seqeval', 'papermill', 'nbconvert', 'distributed') # Whose versions are recorded
 
 def _ready(study: Study, out: Path, progress) -> Workspace:
     "Encoder and data looked at, splits tokenised, budgets in operations."
@@ -81,18 +81,24 @@ def lay_out(
     out: str | Path,                      # Its folder, new or not
     progress=lambda items, **_: items,    # A progress bar such as `tqdm`
 ) -> Workspace:
-    "Makes a study's folder: settings, data, gold, versions. Raises `UserError` for anything wrong with data or encoder."
+    "Makes a study's folder: settings, data, gold, versions. Raises `UserError` for wrong data or a wrong encoder."
     out = Path(out).resolve()
     space = _ready(study, out, progress)
     for target in study.design.targets:
         for code in space.prepared.languages(target):
             write_gold(out/'gold', target, code, gold_of(target, space.prepared.load(target, 'test', code)))
-    with write_aside(out/'study.yaml') as aside: aside.write_text(study_yaml(space.study, comments=True), encoding='utf-8')
-    write_json(out/'versions.json', {p: version(p) for p in PACKAGES})
-    write_json(out/'data.json', space.prepared.records)
-    write_json(out/'workspace.json', dict(folders=space.prepared.folders, missing=space.prepared.missing, identity=space.identity,
-                                          shape=asdict(space.shape), target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
+    _keep(space)
     return space
+
+def _keep(space: Workspace) -> None:
+    "Writes what `open_workspace` reads, `workspace.json` last."
+    text, prepared = study_yaml(space.study, comments=True), space.prepared
+    with write_aside(space.out/'study.yaml') as aside: aside.write_text(text, encoding='utf-8')
+    write_json(space.out/'versions.json', {p: version(p) for p in PACKAGES})
+    write_json(space.out/'data.json', prepared.records)
+    write_json(space.out/'workspace.json', dict(
+        folders=prepared.folders, missing=prepared.missing, identity=space.identity, shape=asdict(space.shape),
+        target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
 
 # %% ../../nbs/transfer/15_layout.ipynb #a133c971
 def open_workspace(
@@ -104,5 +110,5 @@ def open_workspace(
     out = Path(out).resolve()
     kept = read_json(out/'workspace.json')
     prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'])
-    return Workspace(out, read_study(str(out/'study.yaml')), prepared, kept['identity'], Shape(**kept['shape']), kept['target_costs'],
-                     tuple(kept['phase2_budgets']))
+    return Workspace(out, read_study(str(out/'study.yaml')), prepared, kept['identity'], Shape(**kept['shape']),
+                     kept['target_costs'], tuple(kept['phase2_budgets']))

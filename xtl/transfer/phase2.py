@@ -70,12 +70,12 @@ def run_record(
     state: State,             # At the end of a run
     shares: dict[str, float], # Wanted ones
 ) -> dict:
-    "What is kept of a run besides weights: costs, wanted shares, curve, seconds, and the device, or all of them together."
+    "What is kept of a run besides weights: costs, wanted shares, curve, seconds and the devices."
     from accelerate import PartialState
     device, several = this_device(), PartialState().num_processes
     if several > 1: device = replace(device, name=f'{several} x {device.name}', peak=several*device.peak)
-    return dict(spent={t: asdict(c) for t, c in state.spent.items()}, shares=shares, curve=state.curve, seconds=state.seconds,
-                steps=state.step, device=asdict(device))
+    spent = {t: asdict(c) for t, c in state.spent.items()}
+    return dict(spent=spent, shares=shares, curve=state.curve, seconds=state.seconds, steps=state.step, device=asdict(device))
 
 # %% ../../nbs/transfer/20_phase2.ipynb #4ed1f0da
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class IntermediateRun:
         s = self.space.study.phase2
         return Schedule(s.learning_rate, s.warmup*self.space.phase2_budgets[0], s.schedule, s.cooldown)
 
-    @cached_property
+    @property
     def batch_sizes(self) -> dict[str, int]:
         "Items of a batch of each task."
         return {t: self.space.recipe(t).batch_size for t in self.tasks}
@@ -121,8 +121,9 @@ class IntermediateRun:
         "Everything the result depends on, but for where it stops."
         how, source = self.space.study.mixture, self.space.study.data.source_language
         rows = {t: self.space.prepared.name(t, 'train', source) for t in self.tasks}
-        return self.space.training_key | dict(rows=rows, batch_sizes=self.batch_sizes, sampling=[how.sampling, how.cap, how.temperature],
-                                              settings=asdict(self.settings), schedule=asdict(self.schedule))
+        return self.space.training_key | dict(
+            rows=rows, batch_sizes=self.batch_sizes, sampling=[how.sampling, how.cap, how.temperature],
+            settings=asdict(self.settings), schedule=asdict(self.schedule))
 
 # %% ../../nbs/transfer/20_phase2.ipynb #f3319730
 def _fresh(run: IntermediateRun):
@@ -149,7 +150,7 @@ class Trunk(Training):
     def compute(self, into: Path | None) -> None:
         schedule = self.run.schedule
         ends = [e for e in map(schedule.trunk_end, self.space.phase2_budgets) if e < self.upto]
-        before = obtain(self.space.store, Trunk(self.space, self.run, max(ends), observe=self.observe)) if ends else None
+        before = _trunk(self, max(ends)) if ends else None
         fresh, sources = _fresh(self.run)
         def rate(spent): return schedule.rate(spent, float('inf'), float('inf'))
         state = advance(self, fresh, before, sources, self.upto, rate, self.run.settings, trim=False)
@@ -158,6 +159,10 @@ class Trunk(Training):
         write_json(into/'segments.json', _segments(before) + [[self.name, state.flops]])
 
     def result(self, folder: Path) -> Path: return super().result(folder)/'state'
+
+def _trunk(step: Training, upto: float) -> Path:
+    "The trunk that a step of phase 2 goes on from."
+    return obtain(step.space.store, Trunk(step.space, step.run, upto, observe=step.observe))
 
 # %% ../../nbs/transfer/20_phase2.ipynb #0aea75e3
 @dataclass(frozen=True)
@@ -172,15 +177,16 @@ class Cooldown(Training):
     def compute(self, into: Path | None) -> None:
         schedule = self.run.schedule
         end = schedule.trunk_end(self.budget)
-        before = obtain(self.space.store, Trunk(self.space, self.run, end, observe=self.observe)) if end else None
+        before = _trunk(self, end) if end else None
         fresh, sources = _fresh(self.run)
         def rate(spent): return schedule.rate(spent, self.budget, end)
         state = advance(self, fresh, before, sources, self.budget, rate, self.run.settings)
         if not into: return
         save_file(encoder_weights(state.model.encoder), into/'encoder.safetensors')
-        save_file({n: t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}, into/'heads.safetensors')
-        segments = _segments(before) + [[self.name, state.flops]]
-        write_json(into/'run.json', run_record(state, {t: s.share for t, s in sources.items()}) | dict(segments=segments))
+        heads = {n: t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}
+        save_file(heads, into/'heads.safetensors')
+        record, segments = run_record(state, {t: s.share for t, s in sources.items()}), _segments(before)
+        write_json(into/'run.json', record | dict(segments=segments + [[self.name, state.flops]]))
 
 def intermediate(
     run: IntermediateRun,                   # The subset and seed

@@ -36,8 +36,8 @@ def _languages(prepared: Prepared, target: str, observe: Callable | None) -> Ite
     codes = prepared.languages(target)[PartialState().process_index::PartialState().num_processes]
     shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
     notebook = hasattr(shell, 'kernel') # which takes what comes from standard error for a warning
-    shown = observe and (notebook or sys.stderr.isatty())
-    bar = tqdm(codes, target, unit='language', mininterval=1, file=sys.stdout if notebook else sys.stderr, disable=not shown)
+    shown, place = observe and (notebook or sys.stderr.isatty()), sys.stdout if notebook else sys.stderr
+    bar = tqdm(codes, target, unit='language', mininterval=1, file=place, disable=not shown)
     for n, code in enumerate(bar, 1):
         if observe: observe(dict(note=f'language {n} of {len(codes)}', flops=0.0, seconds=0.0))
         yield code
@@ -58,6 +58,8 @@ def _write_evaluated(into: Path, target: str, found: dict) -> None:
     pd.DataFrame(layers, columns=['target', 'language', 'layer', 'score']).to_parquet(into/'layers.parquet')
 
 # %% ../../nbs/transfer/30_phase3.ipynb #67da5a61
+NO_RUN = dict(spent={}, shares={}, curve=[], seconds=0.0, steps=0, segments=[]) # The record where nothing was trained
+
 def retrieval_settings(study: Study) -> RetrievalSettings:
     "How a study embeds sentences."
     how = study.retrieval
@@ -66,16 +68,16 @@ def retrieval_settings(study: Study) -> RetrievalSettings:
 def _retrieve(space: Workspace, target: str, begin: Path | None, observe: Callable | None) -> dict:
     "A retrieval target scored in every language with an encoder as it is."
     from accelerate import Accelerator
-    study, prepared = space.study, space.prepared
-    encoder = encoder_after(space, begin).to(Accelerator(mixed_precision=study.device.precision).device)
-    def known(code): return prepared.load(target, 'development', code) if f'{target}/development/{code}' in prepared.folders else None
-    return {c: evaluate_retrieval(encoder, target, prepared.load(target, 'test', c), known(c), retrieval_settings(study),
-                                  study.device.precision, space.store.folder)
-            for c in _languages(prepared, target, observe)}
+    prepared, how, precision = space.prepared, retrieval_settings(space.study), space.study.device.precision
+    encoder = encoder_after(space, begin).to(Accelerator(mixed_precision=precision).device)
+    def one(code):
+        known = f'{target}/development/{code}' in prepared.folders
+        development = prepared.load(target, 'development', code) if known else None
+        test = prepared.load(target, 'test', code)
+        return evaluate_retrieval(encoder, target, test, development, how, precision, space.store.folder)
+    return {code: one(code) for code in _languages(prepared, target, observe)}
 
 # %% ../../nbs/transfer/30_phase3.ipynb #7a6482a8
-NO_RUN = dict(spent={}, shares={}, curve=[], seconds=0.0, steps=0, segments=[]) # The record where nothing was trained
-
 @dataclass(frozen=True)
 class TargetRun(Training):
     "A target trained and scored: a folder with `scores.parquet`, `layers.parquet`, `predictions` and `run.json`."
@@ -96,25 +98,14 @@ class TargetRun(Training):
         rows = {k: Path(v).name for k, v in folders.items() if k.startswith(f'{self.target}/')}
         trained = dict(recipe=asdict(self.space.recipe(self.target)), flops=self.flops, settings=asdict(self.settings))
         scored = dict(precision=study.device.precision, retrieval=asdict(retrieval_settings(study)))
-        return self.space.training_key | dict(begin=self.begin and self.begin.name, rows=rows) | (trained if self.flops else scored)
-
-    def _tuned(self) -> State:
-        "The model after its training."
-        space, how = self.space, self.space.recipe(self.target)
-        encoded = space.prepared.load(self.target, 'train', space.study.data.source_language)
-        heads, settings = {self.target: HeadSpec(encoded.head, len(encoded.labels))}, self.settings
-        schedule = Schedule(how.learning_rate, how.warmup*self.flops, 'linear')
-        sources = sources_of({self.target: encoded}, {self.target: 1.0}, {self.target: how.batch_size}, heads, settings.seed)
-        fresh = start(encoder_after(space, self.begin), heads, sources, settings)
-        return advance(self, fresh, None, sources, self.flops, lambda spent: schedule.rate(spent, self.flops, 0.0), settings)
+        begin = dict(begin=self.begin and self.begin.name, rows=rows)
+        return self.space.training_key | begin | (trained if self.flops else scored)
 
     def compute(self, into: Path | None) -> None:
-        space, prepared = self.space, self.space.prepared
-        state = self._tuned() if self.flops else None
+        state = _tuned(self) if self.flops else None
         started = time.perf_counter()
-        if state: found = {c: evaluate(state.model, self.target, prepared.load(self.target, 'test', c), space.study.device.precision)
-                           for c in _languages(prepared, self.target, self.observe)}
-        else: found = _retrieve(space, self.target, self.begin, self.observe)
+        if state: found = _scored(self.space, self.target, state, self.observe)
+        else: found = _retrieve(self.space, self.target, self.begin, self.observe)
         found, seconds = _of_all(found), time.perf_counter() - started
         if not into: return
         record = run_record(state, {self.target: 1.0}) | dict(segments=[[self.name, state.flops]]) if state else NO_RUN
@@ -122,6 +113,22 @@ class TargetRun(Training):
         _write_evaluated(into, self.target, found)
 
 # %% ../../nbs/transfer/30_phase3.ipynb #db227c9d
+def _tuned(step: TargetRun) -> State:
+    "The model of a target after its training."
+    space, target, settings = step.space, step.target, step.settings
+    how, encoded = space.recipe(target), space.prepared.load(target, 'train', space.study.data.source_language)
+    heads = {target: HeadSpec(encoded.head, len(encoded.labels))}
+    schedule = Schedule(how.learning_rate, how.warmup*step.flops, 'linear')
+    sources = sources_of({target: encoded}, {target: 1.0}, {target: how.batch_size}, heads, settings.seed)
+    fresh = start(encoder_after(space, step.begin), heads, sources, settings)
+    return advance(step, fresh, None, sources, step.flops, lambda spent: schedule.rate(spent, step.flops, 0.0), settings)
+
+def _scored(space: Workspace, target: str, state: State, observe: Callable | None) -> dict:
+    "A trained target scored in every language."
+    prepared, precision = space.prepared, space.study.device.precision
+    def one(code): return evaluate(state.model, target, prepared.load(target, 'test', code), precision)
+    return {code: one(code) for code in _languages(space.prepared, target, observe)}
+
 def target_run(
     space: Workspace,               # The study
     target: str,                    # Which target

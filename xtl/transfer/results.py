@@ -43,8 +43,10 @@ def cell_keys(
     rows = {tasks: _rows_key(space, tasks) for tasks in {c.tasks for c in some}}
     def compute(cell): return {t: phase_budgets(space.study, cell, cost) for t, cost in space.target_costs.items()}
     def schedule(cell): return asdict(IntermediateRun(space, cell.tasks, cell.seed).schedule) if cell.tasks else {}
-    return {c.name: dict(cell=asdict(c) | dict(tasks=list(c.tasks)), rows=rows[c.tasks], schedule=schedule(c), compute=fingerprint(compute(c)),
-                         **shared) for c in some}
+    def key(cell):
+        return dict(cell=asdict(cell) | dict(tasks=list(cell.tasks)), rows=rows[cell.tasks], schedule=schedule(cell),
+                    compute=fingerprint(compute(cell)), **shared)
+    return {c.name: key(c) for c in some}
 
 def cell_key(space: Workspace, cell: Cell) -> dict:
     "Everything a cell's results depend on."
@@ -70,7 +72,8 @@ def stale_cells(
     look: bool = True,        # Whether the files of finished cells are held against their checksums
 ) -> dict[str, str]:          # Name -> 'never ran', what changed, or what is damaged
     "Which cells have to run, and why."
-    found = {n: _stale(space.out/'cells'/n, key, accept_code, look) for n, key in cell_keys(space, cells(space.study)).items()}
+    keys, folder = cell_keys(space, cells(space.study)), space.out/'cells'
+    found = {n: _stale(folder/n, key, accept_code, look) for n, key in keys.items()}
     return {n: why for n, why in found.items() if why}
 
 def staleness(
@@ -82,7 +85,8 @@ def staleness(
     return _stale(cell_folder(space, cell), cell_key(space, cell), accept_code, look=True)
 
 # %% ../../nbs/transfer/50_results.ipynb #c39dafa4
-TABLES = dict(results=None, ledger=cell_ledger, segments=cell_segments, curves=cell_curves, layers=cell_layers, intermediate=cell_intermediate)
+TABLES = dict(results=None, ledger=cell_ledger, segments=cell_segments, curves=cell_curves, layers=cell_layers,
+              intermediate=cell_intermediate)
 
 def write_cell(
     space: Workspace,            # The study
@@ -104,7 +108,7 @@ def write_cell(
 def collect(
     out: str | Path,           # A study's folder
     accept_code: bool = False, # Whether cells of other versions of the code count, too
-) -> dict[str, pd.DataFrame]:  # `results`, `ledger`, `segments`, `curves`, `layers`, `intermediate`, and the `plan` of every cell
+) -> dict[str, pd.DataFrame]:  # By the names in `TABLES`, and the `plan` of every cell
     "Writes and returns the tables of all finished cells of a study."
     space = open_workspace(out)
     stale = stale_cells(space, accept_code)
@@ -112,7 +116,8 @@ def collect(
     tables = {}
     for name in TABLES:
         parts = [pd.read_parquet(space.out/'cells'/c/f'{name}.parquet') for c in done]
-        tables[name] = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True) if parts else pd.DataFrame()
+        filled = [p for p in parts if len(p)] or parts[:1]
+        tables[name] = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     tables['plan'] = pd.DataFrame(plan_rows(space.study, space.target_costs))
     for name, table in tables.items():
         with write_aside(space.out/f'{name}.parquet') as aside: table.to_parquet(aside)

@@ -33,8 +33,9 @@ def _flops(record: dict) -> float:
 
 def _runs(results: list[TargetResult]) -> list[tuple[str, dict]]:
     "The training runs of a cell, each once: their phase and record."
-    folders = dict.fromkeys(('intermediate', r.begin) for r in results if r.begin) | dict.fromkeys(('target', r.folder) for r in results)
-    return [(phase, record) for phase, folder in folders if (record := _record(folder))['spent']]
+    folders = [('intermediate', r.begin) for r in results if r.begin] + [('target', r.folder) for r in results]
+    records = [(phase, _record(folder)) for phase, folder in dict.fromkeys(folders)]
+    return [(phase, record) for phase, record in records if record['spent']]
 
 # %% ../../nbs/transfer/45_tables.ipynb #0a142bfd
 def cell_code() -> str:
@@ -45,27 +46,31 @@ def cell_settings(
     space: Workspace, # The study
     target: str,      # The target
 ) -> dict:
-    """The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe), and the versions of code,
-    data and packages."""
+    """The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe),
+    and the versions of code, data and packages."""
     study, how = space.study, space.recipe(target)
     rows = {k: Path(v).name for k, v in space.prepared.folders.items() if k.startswith(f'{target}/')}
-    return dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'], rows_fingerprint=fingerprint(rows),
-                **study.columns(), **{f'target_{k}': v for k, v in asdict(how).items()}, target_flops=space.target_costs[target], code=cell_code(),
-                python=python_version(), **{f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES})
+    encoder = dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'])
+    trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
+    versions = {f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES}
+    return dict(**encoder, rows_fingerprint=fingerprint(rows), **study.columns(), **trained, code=cell_code(),
+                python=python_version(), **versions)
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b
-_TYPES = {'data_max_train': 'Int64', 'data_max_test': 'Int64', 'retrieval_layer': 'Int64', 'target_epochs': float} # Where a column may be empty
+_WHOLE = ('data_max_train', 'data_max_test', 'retrieval_layer') # Columns of whole numbers that may be empty
+_TYPES = dict.fromkeys(_WHOLE, 'Int64') | {'target_epochs': float}
 
 def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.DataFrame:
     "The scores of one target."
     before, after = _record(result.begin), _record(result.folder)
     table = pd.read_parquet(result.folder/'scores.parquet')
     table.insert(2, 'tier', [language(c).tier for c in table.language])
-    about = dict(study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
-                 tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder.name)
+    about = dict(
+        study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
+        tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder.name)
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
-    table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), seconds=before['seconds'] + after['seconds'],
-                         evaluation_seconds=after['evaluation_seconds'])
+    seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=after['evaluation_seconds'])
+    table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), **seconds)
     return table.assign(**cell_settings(space, result.target)).astype(_TYPES)
 
 def cell_results(
@@ -77,8 +82,8 @@ def cell_results(
     return pd.concat([_target_table(space, cell, r) for r in results], ignore_index=True)
 
 # %% ../../nbs/transfer/45_tables.ipynb #bc3935ac
-_LEDGER = ['cell', 'phase', 'task', 'sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds', 'wanted_share', 'realised_share',
-           'flops_per_second', 'device', 'peak_share']
+_LEDGER = ['cell', 'phase', 'task', 'sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds', 'wanted_share',
+           'realised_share', 'flops_per_second', 'device', 'peak_share']
 
 def cell_ledger(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     "What a cell cost by phase and task."
@@ -88,8 +93,9 @@ def cell_ledger(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
         speed = total/record['seconds']
         for task, cost in record['spent'].items():
             share = cost['executed_flops']/total
-            rows.append(dict(cell=cell.name, phase=phase, task=task, **cost, seconds=record['seconds']*share, wanted_share=record['shares'][task],
-                             realised_share=share, flops_per_second=speed, device=device['name'], peak_share=speed/device['peak']))
+            shares = dict(wanted_share=record['shares'][task], realised_share=share)
+            rows.append(dict(cell=cell.name, phase=phase, task=task, **cost, seconds=record['seconds']*share, **shares,
+                             flops_per_second=speed, device=device['name'], peak_share=speed/device['peak']))
     return pd.DataFrame(rows, columns=_LEDGER)
 
 # %% ../../nbs/transfer/45_tables.ipynb #7d39de4b
@@ -115,8 +121,9 @@ def cell_layers(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     return table
 
 def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
-    "The scores of a cell's intermediate tasks; several times where a total budget leaves the targets phases 2 of several lengths."
-    about = dict(budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed)
+    "The scores of a cell's intermediate tasks; several times where targets have phases 2 of several lengths."
+    about = dict(budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset,
+                 seed=cell.seed)
     rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_record(begin)))
             for begin, folder in dict.fromkeys((r.begin, r.intermediate) for r in results if r.intermediate)
             for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]

@@ -44,9 +44,9 @@ class Workspace:
 
     def train_settings(self, seed: list, weight_decay: float, max_grad_norm: float) -> TrainSettings:
         "How a run of either phase is trained; its seed follows from a few names and numbers."
-        s = self.study
-        return TrainSettings(int(fingerprint(seed)[:8], 16), weight_decay, max_grad_norm, s.device.precision, s.device.micro_batch_tokens,
-                             s.encoder.freeze_embeddings, s.device.packing, s.device.compile)
+        device, number = self.study.device, int(fingerprint(seed)[:8], 16)
+        return TrainSettings(number, weight_decay, max_grad_norm, device.precision, device.micro_batch_tokens,
+                             self.study.encoder.freeze_embeddings, device.packing, device.compile)
 
     @cached_property
     def training_key(self) -> dict:
