@@ -76,6 +76,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     costs = target_costs(study, prepared, shape)
     return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs))
 
+# %% ../../nbs/transfer/15_layout.ipynb #1a2b3c4d
 def lay_out(
     study: Study,                         # A checked study
     out: str | Path,                      # Its folder, new or not

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ..core.steps import Step, obtain
 from ..encoder.model import TransferModel
 from ..evaluation.languages import evaluate_intermediate
-from .phase2 import IntermediateRun, encoder_after
+from .phase2 import IntermediateRun, encoder_after, heads_of
 
 # %% ../../nbs/transfer/25_learned.ipynb #8c712021
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Learned(Step):
         if not into: return # the development rows are few
         space = self.run.space
         study, splits = space.study, self.run.splits()
-        model = TransferModel(encoder_after(space, self.begin), self.run.heads(splits), 0)
+        model = TransferModel(encoder_after(space, self.begin), heads_of(splits), 0)
         model.heads.load_state_dict(load_file(self.begin/'heads.safetensors'))
         model.to(Accelerator(mixed_precision=study.device.precision).device)
         rows = []

@@ -121,7 +121,8 @@ def _tuned(step: TargetRun) -> State:
     schedule = Schedule(how.learning_rate, how.warmup*step.flops, 'linear')
     sources = sources_of({target: encoded}, {target: 1.0}, {target: how.batch_size}, heads, settings.seed)
     fresh = start(encoder_after(space, step.begin), heads, sources, settings)
-    return advance(step, fresh, None, sources, step.flops, lambda spent: schedule.rate(spent, step.flops, 0.0), settings)
+    def rate(spent): return schedule.rate(spent, step.flops, 0.0)
+    return advance(step, fresh, None, sources, step.flops, rate, settings)
 
 def _scored(space: Workspace, target: str, state: State, observe: Callable | None) -> dict:
     "A trained target scored in every language."

@@ -67,7 +67,8 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
         study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
-        tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk, encoder=space.study.encoder.name)
+        tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk,
+        encoder=space.study.encoder.name)
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
     seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=after['evaluation_seconds'])
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), **seconds)
