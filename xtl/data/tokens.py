@@ -189,7 +189,9 @@ def window_answer(
     "The tokens of an answer in a window."
     inside = np.flatnonzero(char[:, 0] >= 0)
     if span is None or not len(inside) or char[inside[0], 0] > span[0] or char[inside[-1], 1] < span[1]: return 0, 0
-    return int(inside[char[inside, 0] <= span[0]][-1]), int(inside[char[inside, 1] >= span[1]][0])
+    first = inside[char[inside, 0] <= span[0]][-1]
+    ends = inside[(inside >= first) & (char[inside, 1] >= span[1])] # a lone space before it may end where it ends
+    return int(first), int(ends[0])
 
 def token_places(
     encoding,     # One window of a fast tokenizer
@@ -234,4 +236,4 @@ def encode(
     if not rows.ids: raise UserError(f"{info['where']}: no usable row is left, all {rows.dropped} of them lack a text or a label")
     if not tokenizer.is_fast: raise UserError(f"the tokenizer {tokenizer.name_or_path} has no fast version, which offsets need")
     arrays, gold, cut = ENCODERS[head](rows, labels, tokenizer, recipe)
-    return Encoded(head, labels, arrays, gold, info | dict(dropped=rows.dropped, realigned=rows.realigned, cut_or_split=cut))
+    return Encoded(head, labels, arrays, gold, info | dict(dropped=rows.dropped, reasons=rows.reasons, realigned=rows.realigned, cut_or_split=cut))
