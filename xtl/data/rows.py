@@ -73,7 +73,7 @@ _ALIASES = {'contradictory': 'contradiction'} # XNLI's translated training rows
 def _plain(value) -> str | None:
     "A label as text: 1.0 as '1', none for null, NaN and what is empty."
     if value is None or value != value: return None
-    if isinstance(value, float) and value == int(value): value = int(value)
+    if isinstance(value, float) and value.is_integer(): value = int(value)
     return str(value).strip() or None
 
 def label_names(
@@ -187,10 +187,10 @@ def read_answers(
 # %% ../../nbs/data/30_rows.ipynb #4d96dbec
 def _bare_words(sentences: list[list]) -> list[list]:
     "Words without the language that begins every one of them in WikiAnn's own files."
-    starts = {str(w).partition(':')[0] if ':' in str(w) else '' for words in sentences for w in words}
+    starts = {str(w).partition(':')[0] if ':' in str(w) else '' for words in sentences for w in words if w is not None}
     prefix = starts.pop() if len(starts) == 1 else ''
     if not 2 <= len(prefix) <= 3 or not prefix.isalpha(): return sentences
-    return [[str(w)[len(prefix) + 1:] for w in words] for words in sentences]
+    return [[w if w is None else str(w)[len(prefix) + 1:] for w in words] for words in sentences]
 
 def _tag_fault(words: list, tags: list) -> str | None:
     "Why a tagged sentence cannot be used."
