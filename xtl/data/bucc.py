@@ -59,8 +59,8 @@ def read_bucc(
     split: str,          # 'dev' or 'test', as XTREME splits them
     pivot: str = 'en',   # The language on the other side
 ) -> BuccSplit:          # Sentences and gold pairs
-    """One split of BUCC 2018. Raises `MissingCorpus` for files that are not there, `UserError` for malformed ones and for gold
-    pairs of unknown sentences."""
+    """One split of BUCC 2018. Raises `MissingCorpus` for files that are not there, `UserError` for malformed ones and
+    for gold pairs of unknown sentences."""
     root = Path(folder)/'bucc2018' if (Path(folder)/'bucc2018').is_dir() else Path(folder)
     if (root/f'{language}-{pivot}').is_dir(): root = root/f'{language}-{pivot}' # as the original archives unpack
     stem = f"{language}-{pivot}.{BUCC_SPLITS[closest(split, BUCC_SPLITS, 'split')]}"

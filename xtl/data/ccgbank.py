@@ -13,9 +13,10 @@ from ..core.errors import UserError
 from .lines import MissingData, text_lines
 
 # %% ../../nbs/data/15_ccgbank.ipynb #59c8f36c
-CCGBANK_HELP = ("CCGbank (LDC2005T13) is licensed: get it from the Linguistic Data Consortium and name its folder with --ccgbank DIR "
-                "(data/AUTO as LDC ships it, or train.txt and dev.txt, a token and its supertag a line), or use the free Parallel "
-                "Meaning Bank supertags: `sources: {ccg: {repository: pmb/ccg_supertags, config: en}}`")
+CCGBANK_HELP = ("CCGbank (LDC2005T13) is licensed: get it from the Linguistic Data Consortium and name its folder "
+                "with --ccgbank DIR (data/AUTO as LDC ships it, or train.txt and dev.txt, a token and its supertag "
+                "a line), or use the free Parallel Meaning Bank supertags: "
+                "`sources: {ccg: {repository: pmb/ccg_supertags, config: en}}`")
 
 # %% ../../nbs/data/15_ccgbank.ipynb #747deb88
 Tagged = list[tuple[str, str]] # The words of a sentence, each with its tag
@@ -28,7 +29,8 @@ def _is_comment(line: str) -> bool:
 def _word_and_tag(line: str, where: str) -> tuple[str, str]:
     "The two columns of a line. Raises `UserError` when there are fewer or more."
     parts = [p.strip(' ') for p in (line.split('\t') if '\t' in line else re.split(' +', line.strip(' ')))]
-    if len(parts) != 2 or not all(parts): raise UserError(f"{where}: expected a token and its supertag, found {line.strip()[:60]!r}")
+    if len(parts) != 2 or not all(parts):
+        raise UserError(f"{where}: expected a token and its supertag, found {line.strip()[:60]!r}")
     return parts[0], parts[1]
 
 def tagged_sentences(
@@ -79,8 +81,8 @@ def read_ccgbank(
     folder: Path,       # `data/AUTO` or a folder above it, or what holds `train.txt` and `dev.txt`
     split: str,         # 'train', 'validation' or 'test'
 ):                      # A `Dataset` with `tokens` and `ccg_tags`, and what was read, in words
-    """The sentences of a split. Raises `MissingData` where the folder holds neither form, `UserError` for a section that is not there
-    and for a line that is neither."""
+    """The sentences of a split. Raises `MissingData` where the folder holds neither form, `UserError` for a section that
+    is not there and for a line that is neither."""
     from datasets import Dataset
     auto = None if (folder/_TAGGED[split]).is_file() else _auto(folder)
     if auto is None: sentences, what = tagged_sentences(folder/_TAGGED[split]), _TAGGED[split]
@@ -90,4 +92,5 @@ def read_ccgbank(
         if absent: raise UserError(f"{auto} lacks section {', '.join(absent)}, which the {split} split needs")
         sentences = [s for n in numbers for s in _section(auto/f'{n:02d}')]
         what = f'AUTO {numbers[0]:02d}-{numbers[-1]:02d}' if len(numbers) > 1 else f'AUTO {numbers[0]:02d}'
-    return Dataset.from_dict(dict(tokens=[[w for w, _ in s] for s in sentences], ccg_tags=[[t for _, t in s] for s in sentences])), what
+    return Dataset.from_dict(dict(tokens=[[w for w, _ in s] for s in sentences],
+                                  ccg_tags=[[t for _, t in s] for s in sentences])), what

@@ -37,14 +37,16 @@ def failure_line(
     if kind in ('DatasetNotFoundError', 'DataFilesNotFoundError', 'EmptyDatasetError', 'FileNotFoundError'):
         return MissingData(f"{_name(source)} was not found in {where}: {text[:200]}")
     if isinstance(error, OSError) and error.errno == 28:
-        return UserError(f"the disk is full: {_name(source)} could not be cached ({error.filename or 'datasets cache'})")
+        place = error.filename or 'datasets cache'
+        return UserError(f"the disk is full: {_name(source)} could not be cached ({place})")
     return UserError(f"{_name(source)} could not be loaded ({kind}): {text[:200]}")
 
 # %% ../../nbs/data/18_loading.ipynb #184f900f
 class HubOutage(UserError):
     "The Hub cannot be reached, or does not answer as it should; nothing is known of what it holds."
 
-_CONNECTION = re.compile('Connect|Timeout|ReadError|WriteError|ProtocolError|IncompleteRead|ChunkedEncoding|SSLError|LocalEntryNotFound'
+_CONNECTION = re.compile('Connect|Timeout|ReadError|WriteError|ProtocolError|IncompleteRead|ChunkedEncoding|SSLError'
+                         '|LocalEntryNotFound'
                          '|OfflineMode|XetDownload|NetworkError|ConsistencyError')
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -73,14 +75,17 @@ def ask_hub(
 ) -> UserError | None:    # What keeps its rows from being read; none where nothing does
     "Asks the Hub for a repository and its card, and says what it answers in one line with its cure."
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)
     try:
         HfApi().dataset_info(repository, revision=revision, timeout=10)
         hf_hub_download(repository, 'README.md', repo_type='dataset', revision=revision)
     except GatedRepoError:
-        return UserError(f"{repository} is gated: accept the terms at https://huggingface.co/datasets/{repository} and set HF_TOKEN")
+        return UserError(f"{repository} is gated: accept the terms at https://huggingface.co/datasets/{repository} "
+                         "and set HF_TOKEN")
     except RepositoryNotFoundError:
-        return UserError(f"the Hub has no data set {repository}, or it is private: check the name, or set HF_TOKEN to a token that may read it")
+        return UserError(f"the Hub has no data set {repository}, or it is private: check the name, "
+                         "or set HF_TOKEN to a token that may read it")
     except RevisionNotFoundError: return UserError(f"{repository} has no revision '{revision}' on the Hub")
     except Exception as error:
         if sign := outage(error): return HubOutage(f"the Hub did not answer for {repository} ({sign})")
@@ -109,19 +114,20 @@ def resolved_commit(
     repository: str,      # On the Hub
     revision: str | None, # Branch, tag or commit
 ) -> str:                 # Commit, 40 hexadecimal digits
-    "The commit a revision stands for: what was read of it, else what the Hub says. Raises `UserError` when neither tells."
+    "The commit of a revision: what was read of it, else what the Hub says. Raises `UserError` when neither tells."
     from huggingface_hub import HfApi
     if folder := cached_snapshot(repository, revision): return folder.name
     try: return HfApi().dataset_info(repository, revision=revision).sha
     except Exception as error:
-        raise UserError(f"the Hub did not say which commit {repository} is at ({outage(error) or type(error).__name__})") from error
+        sign = outage(error) or type(error).__name__
+        raise UserError(f"the Hub did not say which commit {repository} is at ({sign})") from error
 
 # %% ../../nbs/data/18_loading.ipynb #47f53ca4
 _cards: dict[tuple, object] = {}
 
 @contextmanager
 def _card_read_once() -> Iterator[None]:
-    "`load_dataset` reads a repository's card at every call, a second each time for XTREME's 180 configs; meanwhile it is kept."
+    "Keeps a repository's card, which `load_dataset` reads at every call: a second each time for XTREME's 180 configs."
     from datasets import load
     read = load.dataset_module_factory
     def kept(path, *args, **kwargs):
@@ -139,7 +145,8 @@ def _load(name: str, source: Source, revision: str | None, cache: Path | None):
     disable_progress_bars()
     logging.getLogger('datasets').setLevel(logging.CRITICAL)
     with _card_read_once():
-        return load_dataset(name, source.config, split=source.split, revision=revision, cache_dir=None if cache is None else str(cache))
+        return load_dataset(name, source.config, split=source.split, revision=revision,
+                            cache_dir=None if cache is None else str(cache))
 
 def _from_cache(source: Source, revision: str | None, cache: Path | None):
     "Rows that were read from the Hub before, and their commit; none where they were not."
@@ -151,13 +158,14 @@ def _from_cache(source: Source, revision: str | None, cache: Path | None):
     return None
 
 def _from_hub(source: Source, revision: str | None, cache: Path | None):
-    "Rows and their commit; of a repository that has only a loading script, those of the branch of Parquet files that the Hub keeps."
+    "Rows and their commit; where there is only a loading script, of the branch of Parquet files that the Hub keeps."
     branch = revision
     try: rows = _load(source.repository, source, revision, cache)
     except RuntimeError as error:
         if 'scripts' not in str(error): raise
         if revision is not None:
-            raise UserError(f"{source.repository} has only a loading script at '{revision}': pin a commit of its branch {PARQUET_BRANCH} "
+            raise UserError(f"{source.repository} has only a loading script at '{revision}': pin a commit of its "
+                            f"branch {PARQUET_BRANCH} "
                             f"(now {resolved_commit(source.repository, PARQUET_BRANCH)})") from error
         branch = PARQUET_BRANCH
         rows = _load(source.repository, source, branch, cache)
@@ -172,12 +180,13 @@ def hub_rows(
     cache: Path | None = None,   # Where `datasets` keeps its Arrow files
     told: Callable[[str], None] = logging.getLogger(__name__).warning, # Hears of every pause
 ):                               # A `Dataset`, and the commit it is from
-    """Rows from the Hub, or from its cache while it is away. Raises `MissingData` for what the Hub says is not there, `HubOutage` when it
-    does not answer, `UserError` for anything else."""
+    """Rows from the Hub, or from its cache while it is away. Raises `MissingData` for what the Hub says is not there,
+    `HubOutage` when it does not answer, `UserError` for anything else."""
     from huggingface_hub import constants
     if constants.HF_HUB_OFFLINE:
         if found := _from_cache(source, revision, cache): return found
-        raise UserError(f"{_name(source)} was never read here, and HF_HUB_OFFLINE keeps the Hub away: unset it, or name a mirror with --data DIR")
+        raise UserError(f"{_name(source)} was never read here, and HF_HUB_OFFLINE keeps the Hub away: "
+                        "unset it, or name a mirror with --data DIR")
     confirmed, pauses = False, list(PAUSES)
     while True:
         try: return _from_hub(source, revision, cache)
@@ -188,8 +197,10 @@ def hub_rows(
         sign = answer if isinstance(answer, HubOutage) else outage(failed)
         if sign:
             if found := _from_cache(source, revision, cache): return found
-            if not pauses: raise HubOutage(f"{_name(source)} could not be read, the Hub does not answer ({outage(failed) or sign}): "
-                                           "run the same command later, or name a mirror with --data DIR") from failed
+            if not pauses:
+                why = f'the Hub does not answer ({outage(failed) or sign})'
+                raise HubOutage(f"{_name(source)} could not be read, {why}: run the same command later, "
+                                "or name a mirror with --data DIR") from failed
             told(f'the Hub does not answer for {_name(source)}: trying again in {pauses[0]} s')
             time.sleep(pauses.pop(0))
         elif answer is not None: raise answer from failed
@@ -208,12 +219,15 @@ def load_split(
     "The rows of a split. Raises `MissingData` when they are not there, `UserError` for anything else in one line."
     if root is None: return hub_rows(source, revision, cache)[0]
     folder = root/source.repository
-    if not folder.is_dir(): raise MissingData(f"the mirror {root} has no data set {source.repository}: expected the folder {folder}")
+    if not folder.is_dir():
+        raise MissingData(f"the mirror {root} has no data set {source.repository}: expected the folder {folder}")
     try: return _load(str(folder), source, None, cache)
     except Exception as error:
         if 'scripts' in str(error) and isinstance(error, RuntimeError):
-            raise UserError(f"{folder} holds a loading script, which is not run: put the files of the Hub's branch {PARQUET_BRANCH} there "
-                            f"(hf download {source.repository} --repo-type dataset --revision {PARQUET_BRANCH} --local-dir DIR)") from error
+            raise UserError(f"{folder} holds a loading script, which is not run: put the files of the Hub's "
+                            "branch there "
+                            f"(hf download {source.repository} --repo-type dataset --revision {PARQUET_BRANCH} "
+                            "--local-dir DIR)") from error
         raise failure_line(error, source, str(root)) from error
 
 # %% ../../nbs/data/18_loading.ipynb #1fda35e9

@@ -24,11 +24,11 @@ class Rows:
     "The rows of one split, in the form that their head reads."
     ids: list[str]               # One a row
     texts: list[list]            # A list a text column: strings, or lists of words
-    labels: list                 # Label strings; lists of tags; SQuAD's answers; retrieval: names of the two sentences, or None
+    labels: list                 # Label strings; lists of tags; SQuAD's answers; names of two sentences, or None
     options: list[list[str]] = field(default_factory=list) # Multiple choice: the options of each row
     dropped: int = 0             # Rows left out
     realigned: int = 0           # Rows with an answer that stands elsewhere than the data said
-    reasons: dict[str, int] = field(default_factory=dict)  # Why rows were left out -> how many; they add up to `dropped`
+    reasons: dict[str, int] = field(default_factory=dict)  # Why rows were left out -> how many
 
 def join_rows(
     parts: list[Rows], # Rows of the same columns
@@ -50,7 +50,8 @@ def leave_out(
     "The rows that can be used, the others counted under their reasons."
     def pick(values): return [v for v, fault in zip(values, faults) if fault is None]
     counted = Counter(f for f in faults if f)
-    return replace(rows, ids=pick(rows.ids), texts=[pick(t) for t in rows.texts], labels=pick(rows.labels), options=pick(rows.options),
+    return replace(rows, ids=pick(rows.ids), texts=[pick(t) for t in rows.texts], labels=pick(rows.labels),
+                   options=pick(rows.options),
                    dropped=rows.dropped + counted.total(), reasons=dict(Counter(rows.reasons) + counted))
 
 def check_dropped(
@@ -62,7 +63,8 @@ def check_dropped(
     lost = {why: n for why, n in rows.reasons.items() if why != MARKED}
     if sum(lost.values()) > max(1, MOST_DROPPED*total):
         told = ', '.join(f'{why}: {n}' for why, n in sorted(lost.items(), key=lambda item: -item[1]))
-        raise UserError(f"{where}: {sum(lost.values())} of {total} rows cannot be used, more than {MOST_DROPPED:.0%} ({told})")
+        raise UserError(f"{where}: {sum(lost.values())} of {total} rows cannot be used, "
+                        f"more than {MOST_DROPPED:.0%} ({told})")
     return rows
 
 # %% ../../nbs/data/30_rows.ipynb #ae134200
@@ -120,7 +122,7 @@ def _apart(text: str) -> tuple[str, list[int]]:
     for n, char in enumerate(text):
         for part in unicodedata.normalize('NFD', ' ' if char.isspace() else char):
             order, at = unicodedata.combining(part), len(found)
-            while order and at and unicodedata.combining(found[at - 1][0]) > order: at -= 1 # accents in their canonical order
+            while order and at and unicodedata.combining(found[at - 1][0]) > order: at -= 1 # the canonical order
             found.insert(at, (part, n))
     return ''.join(part for part, _ in found), [n for _, n in found]
 
@@ -176,11 +178,12 @@ def read_answers(
 ) -> Rows:
     "SQuAD's answers with every place put right; rows of which no answer occurs in the context are left out."
     if twice := [i for i, n in Counter(rows.ids).items() if n > 1]:
-        raise UserError(f"{where}: id {twice[0]} occurs more than once, so an answer to it would have no place of its own; "
-                        "give every question its id")
+        raise UserError(f"{where}: id {twice[0]} occurs more than once, so an answer to it would have no "
+                        "place of its own; give every question its id")
     placed = [_placed(context, pairs) for context, pairs in zip(rows.texts[1], rows.labels)]
     realigned = sum(found != pairs for found, pairs in zip(placed, rows.labels) if found)
-    faults = ['its answer is not in its context' if pairs and not found else None for found, pairs in zip(placed, rows.labels)]
+    faults = ['its answer is not in its context' if pairs and not found else None for found,
+              pairs in zip(placed, rows.labels)]
     answers = [{'text': [t for t, _ in found], 'answer_start': [s for _, s in found]} for found in placed]
     return leave_out(replace(rows, labels=answers, realigned=realigned), faults)
 
@@ -207,7 +210,8 @@ def read_tags(
     words, tags = _bare_words([w or [] for w in rows.texts[0]]), [t or [] for t in rows.labels]
     if task.labels and '_' not in task.labels: # contracted forms
         whole = [[t != '_' for t in tag] if len(word) == len(tag) else [] for word, tag in zip(words, tags)]
-        words, tags = ([[v for v, k in zip(row, keep) if k] if keep else row for row, keep in zip(side, whole)] for side in (words, tags))
+        words, tags = ([[v for v, k in zip(row, keep) if k] if keep else row for row, keep in zip(side, whole)]
+                       for side in (words, tags))
     rows = leave_out(replace(rows, texts=[words], labels=tags), [_tag_fault(w, t) for w, t in zip(words, tags)])
     return replace(rows, texts=[[[str(w) for w in sentence] for sentence in rows.texts[0]]])
 
@@ -230,7 +234,7 @@ def _column(table: dict, name: str) -> list:
 def read_options(
     table: dict,      # The columns
     columns: Columns, # Which of them hold the options
-) -> tuple[list[list], list]: # Options of each row, and the labels that they have of their own: none where they have not
+) -> tuple[list[list], list]: # Options of each row, and their own labels, none where they have none
     "The options of a multiple choice."
     if not columns.options: return [], []
     options = [_column(table, o) for o in columns.options]
@@ -267,9 +271,11 @@ def _read_texts(rows: Rows, task: Task) -> Rows:
 # %% ../../nbs/data/30_rows.ipynb #1e1cc12d
 def _raw_labels(table: dict, dataset, task: Task, columns: Columns) -> list:
     "What the label columns hold: names of classes, answers as pairs, the names of two sentences."
-    if task.head == 'retrieval': return list(zip(*(table[n] for n in columns.names))) if columns.names else [None]*len(dataset)
+    if task.head == 'retrieval': return list(zip(*(table[n]
+                                                   for n in columns.names))) if columns.names else [None]*len(dataset)
     raw = _column(table, columns.label)
-    if task.head == 'span': return [answer_pairs(*row) for row in zip(raw, table.get('is_impossible', [False]*len(raw)))]
+    if task.head == 'span': return [answer_pairs(*row)
+                                    for row in zip(raw, table.get('is_impossible', [False]*len(raw)))]
     names = label_names(raw, dataset.features[columns.label.split('.')[0]])
     return [_ALIASES.get(n, n) if isinstance(n, str) and n not in task.labels else n for n in names]
 
@@ -279,8 +285,8 @@ def read_rows(
     columns: Columns,   # The columns of this split
     where: str,         # For messages
 ) -> Rows:
-    """A split in the form its head reads. Raises `UserError` for a label that the task does not have, ids that are not unique where
-    answers need them, and a split of which more than 5% cannot be used."""
+    """A split in the form its head reads. Raises `UserError` for a label that the task does not have, ids that are not
+    unique where answers need them, and a split of which more than 5% cannot be used."""
     table = dataset[:]
     ids = [str(n if i is None else i) for n, i in enumerate(table.get('id', range(len(dataset))))]
     options, own = read_options(table, columns)

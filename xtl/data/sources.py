@@ -18,7 +18,7 @@ from ..tasks.task import Columns, Source, Task
 from ..tasks.paper import INTERMEDIATE, rows_of
 from .ccgbank import CCGBANK_HELP, read_ccgbank
 from .lines import MissingData
-from .loading import hub_rows, load_split, rows_fingerprint # noqa: F401 (the rows' fingerprint is read from here, too)
+from .loading import hub_rows, load_split, rows_fingerprint # noqa: F401 (the fingerprint for later rooms)
 
 # %% ../../nbs/data/20_sources.ipynb #82b27a36
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DataSettings:
     data: str = 'hub'           # 'hub', 'mini', or the folder of a mirror
     source_language: str = 'en' # The language that is trained in
     revisions: dict[str, str] = field(default_factory=dict)          # Repository -> branch, tag or commit
-    sources: dict[str, dict[str, str]] = field(default_factory=dict) # Task -> `repository`, `config`, `language`; `folder`
+    sources: dict[str, dict[str, str]] = field(default_factory=dict) # Task -> keys of `SOURCE_KEYS`
     max_train: int | None = None # At most so many training rows a split, drawn by a fixed seed; none: all
     max_test: int | None = None  # At most so many test rows a language, the same ones in every language
 
@@ -40,7 +40,8 @@ def data_root(
     if settings.data == 'hub': return None
     if settings.data == 'mini':
         from xtl.world.mirror import write_world
-        return store.get('world', {'seed': 0, 'folder': 'mirror', 'code': code_version('world/*')}, lambda into: write_world(into/'mirror'))/'mirror'
+        return store.get('world', {'seed': 0, 'folder': 'mirror', 'code': code_version('world/*')},
+                         lambda into: write_world(into/'mirror'))/'mirror'
     root = Path(settings.data).expanduser()
     if not root.is_dir(): raise UserError(f"no data mirror at '{root}': expected 'hub', 'mini' or a folder laid out <owner>/<name>")
     return root
@@ -52,13 +53,15 @@ def _given(task: Task, settings: DataSettings) -> dict[str, str]:
     "What `sources` says of a task. Raises `UserError` for what it cannot mean."
     given = settings.sources.get(task.name, {})
     if not isinstance(given, dict):
-        raise UserError(f"`sources: {task.name}` must map `repository` and `config` (or `folder`) to names, but is {given!r}")
+        raise UserError(f"`sources: {task.name}` must map `repository` and `config` (or `folder`) to names, "
+                        f"but is {given!r}")
     for key in given: closest(key, SOURCE_KEYS, f'key in `sources: {task.name}`')
     for key, value in given.items():
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"`{key}` in `sources: {task.name}` must be a name, but is {value!r}")
     if 'folder' in given and task.name not in ('ccg', 'bucc'):
-        raise UserError(f"`sources: {task.name}` names a folder, but only ccg and bucc are read from one; name a `repository` and a `config`")
+        raise UserError(f"`sources: {task.name}` names a folder, but only ccg and bucc are read from one; "
+                        "name a `repository` and a `config`")
     return given
 
 def _own(task: Task, source: Source) -> bool:
@@ -99,23 +102,26 @@ def language_part(
     lang: Language,         # Whose rows
     settings: DataSettings, # May name one language
 ) -> tuple[str, str] | None: # Column and how its value starts; none where all rows are the language's
-    "How a language's rows are told from the others'. Raises `UserError` where nothing tells, `MissingData` where another language is named."
+    """How a language's rows are told from the others'. Raises `UserError` where nothing tells, `MissingData` where
+    another language is named."""
     given, where = _given(task, settings), f'{place.repository} ({place.config}, {place.split})'
     replaced = bool(given) and _own(task, source)
     if not replaced and (part := rows_of(place, lang)): return part
     if '{' in (given.get('config', source.config) if replaced else source.config): return None
     if not replaced:
         if lang.world == 'xtreme' and lang.code != 'en':
-            raise UserError(f"{where} is English, but '{task.name}' is to be read in {lang.name} ({lang.code}): name rows of that language in "
-                            f"`sources`, leave the task out, or set `source_language: en`")
+            raise UserError(f"{where} is English, but '{task.name}' is to be read in {lang.name} ({lang.code}): "
+                            f"name rows of that language in `sources`, leave the task out, "
+                            "or set `source_language: en`")
         return None
     if 'language' in given:
         if given['language'] == lang.code: return None
         raise MissingData(f"{where} is in {given['language']} alone, as `sources: {task.name}` says")
     if 'language' in column_names: return 'language', lang.code
     if len(task.languages) == 1: return None
-    raise UserError(f"{where} would be read as every language of '{task.name}': put {{code}} into the `config` of `sources: {task.name}`, give the "
-                    "rows a column `language`, or name the one they are in with `language: CODE`")
+    raise UserError(f"{where} would be read as every language of '{task.name}': put {{code}} into the `config` of "
+                    f"`sources: {task.name}`, give the rows a column `language`, "
+                    "or name the one they are in with `language: CODE`")
 
 # %% ../../nbs/data/20_sources.ipynb #acb18e26
 def find_rows(
@@ -141,6 +147,7 @@ def find_rows(
     if part := language_part(task, source, place, rows.column_names, lang, settings):
         column, start = part
         whole = column == 'language' # a code, where an id only starts with its language
-        rows = rows.select(np.flatnonzero([str(v) == start if whole else str(v).startswith(start) for v in rows[column]]))
+        rows = rows.select(np.flatnonzero([str(v) == start if whole else str(v).startswith(start)
+                                           for v in rows[column]]))
         if len(rows) == 0: raise MissingData(f"{where} has no rows of {lang.name} ({lang.code})")
     return rows, where, dict(repository=place.repository, config=place.config, split=place.split, revision=commit)

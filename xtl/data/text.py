@@ -19,7 +19,8 @@ _UNSPACED = ('Han', 'Japanese', 'Thai') # Scripts without spaces between words
 _DEVELOPMENT = {'xnli': 'XNLI', 'pawsx': 'PAWS-X.{code}', 'udpos': 'udpos.{ud}', 'panx': 'PAN-X.{code}',
                 'mlqa': 'MLQA.{code}.{code}'} # XTREME's validation splits that are not its test
 
-def _texts(task: Task, source: Source, lang: Language, settings: DataSettings, root, training: bool = False) -> list[str]:
+def _texts(task: Task, source: Source, lang: Language, settings: DataSettings, root,
+           training: bool = False) -> list[str]:
     "The text of one split; nothing where it is missing, or in a language that has no such config."
     if '{ud}' in source.config and not lang.ud: return []
     columns = (task.train_columns if training else None) or task.columns

@@ -160,7 +160,7 @@ def split_words(
 
 # %% ../../nbs/data/40_tokens.ipynb #d6bcad5b
 def encode_tags(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
-    "Sentences as rows that fit, each word counted through the split. Returns arrays, gold and the number of sentences that were split."
+    "Sentences as rows that fit, words counted through the split. Returns arrays, gold, the number of sentences split."
     index = {n: i for i, n in enumerate(labels)}
     room, split, first_word = recipe.max_length - 2, 0, 0
     tokens, example, word, tag = [], [], [], []
@@ -179,7 +179,8 @@ def encode_tags(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
             tag.append(row_tag + [-1])
             example.append(n)
         first_word += len(pieces)
-    return _arrays(tokens, example, word=_flat(word), tag=_flat(tag)), pd.DataFrame(dict(id=rows.ids, tags=rows.labels)), split
+    return _arrays(tokens, example, word=_flat(word),
+                   tag=_flat(tag)), pd.DataFrame(dict(id=rows.ids, tags=rows.labels)), split
 
 # %% ../../nbs/data/40_tokens.ipynb #ce3727bc
 MAX_QUESTION = 64 # Tokens
@@ -189,7 +190,8 @@ def _short_questions(questions: list[str], tokenizer, limit: int) -> list[str]:
     kept = []
     for chunk in _chunks(len(questions)):
         batch = _tokenise(tokenizer, chunk, [questions], add_special_tokens=False)
-        kept += [q if len(e) <= limit else q[:e.offsets[limit - 1][1]] for q, e in zip(questions[chunk], batch.encodings)]
+        kept += [q if len(e) <= limit else q[:e.offsets[limit - 1][1]] for q,
+                 e in zip(questions[chunk], batch.encodings)]
     return kept
 
 def _bare(text: str, start: int) -> tuple[int, int]:
@@ -212,7 +214,7 @@ def token_places(
     encoding,     # One window of a fast tokenizer
     context: str, # What it is a window on
 ) -> np.ndarray:  # int [tokens, 2]
-    "The characters of each token in the context, -1 outside it. Some tokenizers count the space before a word in; it is taken off."
+    "The characters of each token in the context, -1 outside it, without the space that some tokenizers count in."
     def place(sequence, lo, hi):
         if sequence != 1: return -1, -1
         while lo < hi - 1 and context[lo].isspace(): lo += 1
@@ -223,7 +225,8 @@ def token_places(
 def _windows(tokenizer, chunk: slice, questions: list[str], contexts: list[str], recipe: Recipe):
     "The windows of a batch of questions."
     return _tokenise(tokenizer, chunk, [questions, contexts], truncation='only_second', max_length=recipe.max_length,
-                     stride=min(recipe.stride, recipe.max_length//3), return_overflowing_tokens=True, return_offsets_mapping=True)
+                     stride=min(recipe.stride, recipe.max_length//3), return_overflowing_tokens=True,
+                     return_offsets_mapping=True)
 
 def encode_span(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "Windows of question and context. Returns arrays, gold and the number of windows beyond one a context."

@@ -29,7 +29,7 @@ class Language:
 
     @property
     def tier(self) -> str: # 'low', 'mid' or 'high'
-        "By `cc100_gib` (low < 5, mid 5 to 30, high > 30), in the embedded world by `sentences` (limits 3,000 and 20,000)."
+        "By `cc100_gib` (low < 5, mid 5 to 30, high > 30); in the embedded world by `sentences` (3,000, 20,000)."
         if self.world == 'mini':
             return 'high' if self.sentences >= 20000 else 'mid' if self.sentences >= 3000 else 'low'
         size = self.cc100_gib or 0.
@@ -114,7 +114,8 @@ def _mini_language(row: dict) -> Language:
 _ALL = [*map(_xtreme_language, _rows(_XTREME)), *map(_mini_language, _rows(_MINI))]
 LANGUAGES = {l.code: l for l in _ALL}                                 # Every language by its code
 XTREME_LANGUAGES = tuple(l.code for l in _ALL if l.world == 'xtreme') # The 40 codes of XTREME, in alphabetical order
-MINI_LANGUAGES = tuple(l.code for l in _ALL if l.world == 'mini')     # The ten of the embedded world, its source language first
+MINI_LANGUAGES = tuple(l.code for l in _ALL
+                       if l.world == 'mini')     # The ten of the embedded world, its source language first
 
 # %% ../../nbs/tasks/10_languages.ipynb #b2116022
 def language(

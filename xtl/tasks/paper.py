@@ -42,13 +42,15 @@ INTERMEDIATE: dict[str, Task] = {t.name: t for t in (
     _intermediate('cosmosqa', 'commonsense question answering', 'choice',
                   Columns(('context', 'question'), 'label', ('answer0', 'answer1', 'answer2', 'answer3')),
                   'allenai/cosmos_qa', 'default', tuple('0123')),
-    _intermediate('csqa', 'commonsense question answering', 'choice', Columns(('question',), 'answerKey', ('choices.text',)),
+    _intermediate('csqa', 'commonsense question answering', 'choice',
+                  Columns(('question',), 'answerKey', ('choices.text',)),
                   'tau/commonsense_qa', 'default', tuple('ABCDE')),
 )}
 
 # %% ../../nbs/tasks/30_paper.ipynb #faaa7781
 _XT = 'google/xtreme'
-UPOS = ('ADJ', 'ADP', 'ADV', 'AUX', 'CCONJ', 'DET', 'INTJ', 'NOUN', 'NUM', 'PART', 'PRON', 'PROPN', 'PUNCT', 'SCONJ', 'SYM',
+UPOS = ('ADJ', 'ADP', 'ADV', 'AUX', 'CCONJ', 'DET', 'INTJ', 'NOUN', 'NUM', 'PART', 'PRON', 'PROPN', 'PUNCT', 'SCONJ',
+        'SYM',
         'VERB', 'X')
 NER = ('O', 'B-PER', 'I-PER', 'B-ORG', 'I-ORG', 'B-LOC', 'I-LOC')
 _TATOEBA = tuple(c for c in XTREME_LANGUAGES if c not in ('en', 'ms', 'my', 'yo'))
@@ -62,9 +64,11 @@ def _target(name, kind, head, columns, train, config, split, metric, languages, 
 
 TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('xnli', 'natural language inference', 'sequence', Columns(('sentence1', 'sentence2'), 'gold_label'),
-            INTERMEDIATE['mnli'].train, 'XNLI', 'test', 'accuracy', 'ar bg de el en es fr hi ru sw th tr ur vi zh', _NLI, train_columns=_PAIR),
+            INTERMEDIATE['mnli'].train, 'XNLI', 'test', 'accuracy', 'ar bg de el en es fr hi ru sw th tr ur vi zh',
+            _NLI, train_columns=_PAIR),
     _target('pawsx', 'paraphrase', 'sequence', Columns(('sentence1', 'sentence2'), 'label'),
-            (Source(_XT, 'PAWS-X.{code}', 'train'),), 'PAWS-X.{code}', 'test', 'accuracy', 'de en es fr ja ko zh', ('0', '1')),
+            (Source(_XT, 'PAWS-X.{code}', 'train'),), 'PAWS-X.{code}', 'test', 'accuracy', 'de en es fr ja ko zh',
+            ('0', '1')),
     _target('udpos', 'part-of-speech tagging', 'token', Columns(('tokens',), 'pos_tags'),
             (Source(_XT, 'udpos.{ud}', 'train'),), 'udpos.{ud}', 'test', 'f1',
             'af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh', UPOS),
@@ -74,7 +78,8 @@ TARGETS: dict[str, Task] = {t.name: t for t in (
             'ar de el en es hi ru th tr vi zh'),
     _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1',
             'ar de en es hi vi zh'),
-    _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation', 'f1',
+    _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation',
+            'f1',
             'ar bn en fi id ko ru sw te'),
     _target('bucc', 'bitext mining', 'retrieval',
             replace(_BITEXT, names=('source_lang', 'target_lang')), (), # where the Hub keeps the names
