@@ -1,6 +1,7 @@
 "The eighteen tasks in both sources, and what a loader answers to faulty data."
 import re
 import shutil
+import unicodedata
 from dataclasses import replace
 
 import datasets
@@ -11,7 +12,8 @@ from transformers import AutoTokenizer
 
 from xtl.core.errors import UserError
 from xtl.data.preparation import Preparation, languages_of, prepare
-from xtl.data.rows import Rows, read_rows
+from xtl.data.ccgbank import read_ccgbank, tagged_sentences
+from xtl.data.rows import MARKED, Rows, read_rows
 from xtl.data.sources import DataSettings, MissingData, source_for
 from xtl.data.text import pretraining_texts
 from xtl.data.tokens import Encoded, encode
@@ -120,6 +122,7 @@ def test_real_text_to_pretrain_on_holds_no_test_text(hub, tmp_path):
 def broken(world, tmp_path, config, split, change):
     "A copy of the world in which one split of XTREME or another repository is changed."
     copy = tmp_path/'world'
+    tmp_path.mkdir(exist_ok=True)
     shutil.copytree(world, copy)
     path = next((copy/config).glob(f'{split}-*.parquet'))
     change(datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path/'hf'))).to_parquet(str(path))
@@ -149,15 +152,18 @@ def of_classes(values, **columns):
 
 def test_a_number_that_no_class_has_is_no_missing_label():
     task = replace(TASKS['mnli'], columns=Columns(('text',), 'label'), labels=('a', 'b'))
-    assert read_rows(of_classes([1, -1], text=['one', 'two']), task, task.columns, 'here').labels == ['b']
+    rows = read_rows(of_classes([1, -1, -1], text=['one', 'two', 'six']), task, task.columns, 'here')
+    assert rows.labels == ['b'] and rows.reasons == {MARKED: 2}, 'what its makers left out never stops a run'
     with pytest.raises(UserError, match="here, row 1: label '7' is none of a, b"): read_rows(of_classes([1, 7], text=['one', 'two']), task, task.columns, 'here')
 
 
 @pytest.mark.parametrize('labels', [(), ('a', 'b')])
-def test_a_word_without_a_tag_is_named(labels):
+def test_a_word_without_a_tag_costs_its_sentence_and_many_stop_the_run(labels):
     task = replace(TASKS['ccg'], columns=Columns(('words',), 'label'), labels=labels)
-    assert read_rows(of_classes([[0, 1]], words=[['one', 'two']]), task, task.columns, 'here').labels == [['a', 'b']]
-    with pytest.raises(UserError, match='here, row 1: word 2 has no tag'): read_rows(of_classes([[0], [1, None]], words=[['one'], ['two', 'three']]), task, task.columns, 'here')
+    rows = read_rows(of_classes([[0], [1, None]], words=[['one'], ['two', 'three']]), task, task.columns, 'here')
+    assert rows.labels == [['a']] and rows.dropped == 1 and rows.reasons == {'a word has no tag': 1}
+    with pytest.raises(UserError, match='here: 2 of 3 rows cannot be used, more than 5% .*a word has no tag: 2'):
+        read_rows(of_classes([[0], [None], [None]], words=[['one'], ['two'], ['three']]), task, task.columns, 'here')
 
 
 def test_a_damaged_file_is_one_line_and_leaves_no_copies(world, tmp_path, capfd):
@@ -169,9 +175,16 @@ def test_a_damaged_file_is_one_line_and_leaves_no_copies(world, tmp_path, capfd)
     assert 'mirror' not in str(error.value) and capfd.readouterr().err == '' and not (tmp_path/'store'/'arrow').exists()
 
 
-def test_an_answer_that_does_not_occur_is_named(world, tmp_path):
+def test_an_answer_that_does_not_occur_costs_its_row_alone(world, tmp_path):
     prep = broken(world, tmp_path, 'google/xtreme/XQuAD.qab', 'validation', set_first(answers={'text': ['nowhere at all'], 'answer_start': [3]}))
-    fails(prep, 'xquad', 'test', 'qab', 'nowhere at all', 'does not occur', 'id ')
+    folder, records = prep.split(TARGETS['xquad'], 'test', 'qab', recipe(TARGETS['xquad']))
+    assert records[0]['dropped'] == 1 and len(Encoded.load(folder).gold) == records[0]['rows'] - 1
+
+
+def test_answers_that_do_not_occur_stop_the_run_where_they_are_many(world, tmp_path):
+    nowhere = {'text': ['nowhere at all'], 'answer_start': [3]}
+    prep = broken(world, tmp_path, 'google/xtreme/XQuAD.qab', 'validation', lambda rows: rows.map(lambda row, i: row | {'answers': nowhere} if i < 10 else row, with_indices=True))
+    fails(prep, 'xquad', 'test', 'qab', '10 of 120 rows cannot be used', 'its answer is not in its context: 10')
 
 
 def test_a_question_that_shares_its_id_is_named(world, tmp_path):
@@ -237,9 +250,13 @@ def test_a_missing_column_is_named_with_what_was_found(world, tmp_path):
     fails(prep, 'udpos', 'test', 'qab', 'pos_tags')
 
 
-def test_tags_and_words_of_unequal_number_are_refused(world, tmp_path):
-    prep = broken(world, tmp_path, 'google/xtreme/PAN-X.qab', 'test', lambda rows: rows.map(lambda row, i: {'tokens': row['tokens'][1:]} if i == 3 else {}, with_indices=True))
-    fails(prep, 'panx', 'test', 'qab', 'row 3', 'words but')
+def test_tags_and_words_of_unequal_number_cost_their_row_and_many_stop_the_run(world, tmp_path):
+    def cut(which): return lambda rows: rows.map(lambda row, i: {'tokens': row['tokens'][1:]} if which(i) else {}, with_indices=True)
+    prep = broken(world, tmp_path/'one', 'google/xtreme/PAN-X.qab', 'test', cut(lambda i: i == 3))
+    folder, records = prep.split(TARGETS['panx'], 'test', 'qab', recipe(TARGETS['panx']))
+    assert records[0]['dropped'] == 1 and len(Encoded.load(folder).gold) == records[0]['rows'] - 1
+    prep = broken(world, tmp_path/'many', 'google/xtreme/PAN-X.qab', 'test', cut(lambda i: i % 2))
+    fails(prep, 'panx', 'test', 'qab', 'rows cannot be used', 'words and tags differ in number')
 
 
 def test_a_mirror_without_the_data_set_is_named(world, tmp_path):
@@ -263,3 +280,153 @@ def test_a_mirror_that_the_environment_names_is_for_studies_of_real_languages(xt
         code, text, err = xtl('plan', study, '--yaml', XTL_DATA=str(tmp_path))
         assert code == 0 and f'\n  source: {data}  #' in text, err
     assert xtl('plan', 'mini', '--data', tmp_path)[0] == 2
+
+
+def rows_of(name, features=None, **columns):
+    task = TASKS[name]
+    return read_rows(datasets.Dataset.from_dict(columns, features=features), task, task.columns, 'here')
+
+
+def spans(context, answers, task='squad', **columns):
+    "Labels, the characters that the first window's tokens say, what was dropped and realigned."
+    rows = rows_of(task, id=['q'], question=['When?'], context=[context], answers=[answers], **columns)
+    if not rows.ids: return [], '', rows.dropped, rows.realigned
+    encoded = encode(rows, 'span', (), load_tokenizer('mini'), recipe(TASKS[task]), {'where': 'here'})
+    first, last = encoded.arrays['answer'][0]
+    found = context[encoded.arrays['char'][first, 0]:encoded.arrays['char'][last, 1]] if first else ''
+    return rows.labels, found, rows.dropped, rows.realigned
+
+
+CROSSED = 'Mira crossed the lake in 1931 with two boats.'
+AT_1931 = [{'text': ['1931'], 'answer_start': [25]}]
+
+
+@pytest.mark.parametrize('answers', [{'text': ['1931'], 'answer_start': [25]}, [{'text': '1931', 'answer_start': 25}], {'text': '1931', 'answer_start': 25},
+                                     {'text': ['1931'], 'answer_start': [0]}, {'text': ['1931', ''], 'answer_start': [25, -1]}])
+def test_answers_are_read_in_each_form_that_they_come_in(answers):
+    labels, found, dropped, _ = spans(CROSSED, answers)
+    assert labels == AT_1931 and '1931' in found and dropped == 0
+
+
+@pytest.mark.parametrize('answers', [{'text': [], 'answer_start': []}, None, [], {'text': None, 'answer_start': None}, {'text': [''], 'answer_start': [-1]},
+                                     {'text': [''], 'answer_start': [0]}, [{'text': '', 'answer_start': -1}], {'text': '', 'answer_start': -1}])
+def test_no_answer_is_read_in_each_spelling(answers):
+    assert spans(CROSSED, answers, 'squad2') == ([{'text': [], 'answer_start': []}], '', 0, 0)
+
+
+def test_an_impossible_question_has_no_answer_whatever_is_plausible():
+    answers = {'text': ['1931'], 'answer_start': [25]}
+    assert spans(CROSSED, answers, 'squad2', is_impossible=[True])[0] == [{'text': [], 'answer_start': []}]
+    assert spans(CROSSED, answers, 'squad2', is_impossible=[False])[0] == AT_1931
+
+
+def test_an_answer_in_another_unicode_form_is_the_contexts_own_characters():
+    seoul = '\uc11c\uc6b8\uc740 \ub300\ud55c\ubbfc\uad6d\uc758 \uc218\ub3c4\uc774\ub2e4.'
+    for context, answer in ((unicodedata.normalize('NFD', seoul), '\uc218\ub3c4'), (seoul, unicodedata.normalize('NFD', '\uc218\ub3c4'))):
+        rows = rows_of('tydiqa', id=['q'], question=['?a'], context=[context], answers=[{'text': [answer], 'answer_start': [10]}])
+        text, start = rows.labels[0]['text'][0], rows.labels[0]['answer_start'][0]
+        assert unicodedata.normalize('NFC', text) == '\uc218\ub3c4' and context[start:start + len(text)] == text and rows.realigned == 1
+    assert spans(CROSSED, {'text': ['two\u00a0boats'], 'answer_start': [35]})[0] == [{'text': ['two boats'], 'answer_start': [35]}]
+    spaced = CROSSED.replace('two boats', 'two\u202fboats')
+    assert spans(spaced, {'text': ['two boats'], 'answer_start': [35]})[0] == [{'text': ['two\u202fboats'], 'answer_start': [35]}]
+    for context, answer in (('cafe\u0301 noir', 'cafe'), (unicodedata.normalize('NFD', '\uc21c\uc11c'), unicodedata.normalize('NFC', '\uc218'))):
+        assert spans(context, {'text': [answer], 'answer_start': [0]})[2] in (0, 1) # never a traceback
+    assert spans(unicodedata.normalize('NFD', '\uc21c\uc11c'), {'text': ['\uc218'], 'answer_start': [0]})[2] == 1, 'half a syllable is no answer'
+
+
+def test_numbers_are_ids_and_null_is_one_of_its_own():
+    assert rows_of('squad', id=[7], question=['When?'], context=[CROSSED], answers=AT_1931).ids == ['7']
+    assert rows_of('squad', id=[None, None], question=['When?']*2, context=[CROSSED]*2, answers=AT_1931*2).ids == ['0', '1']
+
+
+@pytest.mark.parametrize('answer', ['\u570b', '\u2463', 's', '\uff15', '\u1d37'])
+@pytest.mark.parametrize('tokenizer', ['mini', 'xlm-roberta-base-tokenizer'])
+def test_an_answer_of_one_character_is_a_span_from_left_to_right(answer, tokenizer, request):
+    if tokenizer == 'mini': tokenizer = load_tokenizer('mini')
+    else:
+        folder = request.getfixturevalue('hub').parent/'models'/tokenizer
+        if not folder.is_dir(): pytest.skip('no XLM-R tokenizer beside the data')
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    context = {'s': 'It is sufficient .'}.get(answer, f'the team {answer} has {answer} members')
+    rows = rows_of('squad', id=['q'], question=['x'], context=[context], answers=[{'text': [answer], 'answer_start': [context.index(answer)]}])
+    encoded = encode(rows, 'span', (), tokenizer, recipe(TASKS['squad']), {'where': 'here'})
+    first, last = encoded.arrays['answer'][0]
+    assert 0 < first <= last and answer in context[encoded.arrays['char'][first, 0]:encoded.arrays['char'][last, 1]]
+
+
+def five(**changes): return {'label': list('ABCDE'), 'text': list('vwxyz')} | changes
+
+
+def test_choices_are_read_by_their_own_labels_and_their_number_is_held():
+    listed = [{'label': l, 'text': t} for l, t in zip('ABCDE', 'vwxyz')]
+    assert rows_of('csqa', question=['a'], choices=[listed], answerKey=['B']).options == [list('vwxyz')]
+    assert rows_of('csqa', question=['a'], choices=[five(label=list('EDCBA'))], answerKey=['A']).labels == ['E']
+    for broken_choices in (five(text=list('vwxy'), label=list('ABCD')), five(text=list('uvwxyz'), label=list('ABCDEF')), five(text=['v', None, 'x', 'y', 'z'])):
+        rows = rows_of('csqa', question=['a', 'b'], choices=[five(), broken_choices], answerKey=['A', 'B'])
+        assert rows.ids == ['0'] and rows.dropped == 1
+    with pytest.raises(UserError, match='no label: 2'): rows_of('csqa', question=['a']*2, choices=[five()]*2, answerKey=['', None])
+
+
+def test_null_words_and_contracted_forms():
+    rows = rows_of('udpos', tokens=[['du', None], ['du', 'de', 'le']], pos_tags=[['ADP', 'DET'], ['_', 'ADP', 'DET']])
+    assert rows.texts == [[['de', 'le']]] and rows.labels == [['ADP', 'DET']] and rows.reasons == {'a word is empty': 1}
+    rows = rows_of('panx', tokens=[['de:Berlin', 'de:ist']], ner_tags=[['B-LOC', 'O']])
+    assert rows.texts == [[['Berlin', 'ist']]]
+    with pytest.raises(UserError, match="'B-MISC' is none of"): rows_of('panx', tokens=[['x']], ner_tags=[['B-MISC']])
+
+
+def test_labels_as_people_write_them():
+    def nli(*labels, **more): return rows_of('mnli', premise=['x']*len(labels), hypothesis=['y']*len(labels), label=list(labels), **more)
+    classes = {'premise': datasets.Value('string'), 'hypothesis': datasets.Value('string')}
+    swapped = datasets.Features(classes | {'label': datasets.ClassLabel(names=['contradiction', 'neutral', 'entailment'])})
+    assert nli(0, features=swapped).labels == ['contradiction']
+    with pytest.raises(UserError, match="label '0' is none of entailment"): nli(0)
+    assert nli('-', 'neutral').reasons == {MARKED: 1}
+    assert rows_of('mnli', premise=['n/a', 'None', 'null'], hypothesis=['null', 'n/a', 'None'], label=['neutral']*3).texts[0] == ['n/a', 'None', 'null']
+    assert rows_of('xnli', sentence1=['a'], sentence2=['b'], gold_label=['contradictory']).labels == ['contradiction']
+    assert rows_of('pawsx', sentence1=['a'], sentence2=['b'], label=[1.0]).labels == ['1']
+    with pytest.raises(UserError, match='here: 2 of 3 rows cannot be used.*no label: 2'): nli('neutral', None, '')
+
+
+@pytest.mark.parametrize('raw, words', [('Il\tNP\n10\u00a0000\tN/N\n', ['Il', '10\u00a0000']), ('New York\tN\nwins\tS\\NP\n', ['New York', 'wins']),
+    ('a\tN\n\u2028\tN\n', ['a', '\u2028']), ('a\u0085b\tN\n', ['a\u0085b']), ('\ufeffThe\tNP/N\nsun\tN\n', ['The', 'sun']),
+    ('# sent_id = 1\nThe\tNP/N\n', ['The']), ('The NP/N\r\nsun N\r\n', ['The', 'sun']), ('#\tN\n# N\n', ['#', '#'])])
+def test_tagged_files_as_treebanks_have_them(tmp_path, raw, words):
+    (tmp_path/'train.txt').write_bytes(raw.encode())
+    assert [[w for w, _ in s] for s in tagged_sentences(tmp_path/'train.txt')] == [words]
+
+
+@pytest.mark.parametrize('raw, line', [(b'The\tN\ncaf\xe9\tN\n', 'line 2: byte 0xe9 is not UTF-8'), ('The\tN\n'.encode('utf-16'), 'is UTF-16'), (b'The\n', 'line 1: expected a token'),
+                                       (b'The\tN\tN\n', 'line 1: expected a token'), (b'\tN\n', 'line 1: expected a token')])
+def test_what_is_no_tagged_file_is_one_line(tmp_path, raw, line):
+    (tmp_path/'train.txt').write_bytes(raw)
+    with pytest.raises(UserError, match=line) as error: tagged_sentences(tmp_path/'train.txt')
+    assert '\n' not in str(error.value)
+
+
+def test_ccgbank_is_read_as_ldc_ships_it(tmp_path):
+    for n in range(25):
+        section = tmp_path/'data'/'AUTO'/f'{n:02d}'
+        section.mkdir(parents=True)
+        (section/f'wsj_{n:02d}01.auto').write_text(f'ID=wsj_{n:02d}01.1 PARSER=GOLD NUMPARSE=1\n(<T S[dcl] 1 2> (<T NP 0 1> (<L N NNP NNP Mr{n} N>) ) '
+                                                   '(<L S[dcl]\\NP VBZ VBZ waits S[dcl]\\NP_1>) )\n')
+    for folder in (tmp_path, tmp_path/'data', tmp_path/'data'/'AUTO'):
+        rows, what = read_ccgbank(folder, 'train')
+        assert [s[0] for s in rows['tokens']] == [f'Mr{n}' for n in range(2, 22)] and rows['ccg_tags'][0] == ['N', 'S[dcl]\\NP'] and what == 'AUTO 02-21'
+        assert read_ccgbank(folder, 'validation')[0]['tokens'] == [['Mr0', 'waits']] and read_ccgbank(folder, 'test')[0]['tokens'] == [['Mr23', 'waits']]
+    prep = Preparation(DataSettings('hub', sources={'ccg': {'folder': str(tmp_path)}}), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
+    folder, records = prep.split(INTERMEDIATE['ccg'], 'train', 'en', recipe(INTERMEDIATE['ccg']))
+    assert Encoded.load(folder).labels == ('N', 'S[dcl]\\NP') and records[0]['rows'] == 20 and records[0]['config'] == 'AUTO 02-21'
+    path = tmp_path/'data'/'AUTO'/'03'/'wsj_0301.auto'
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(UserError, match='wsj_0301.auto, line 2: expected a derivation'): read_ccgbank(tmp_path, 'train')
+
+
+def test_one_languages_rows_are_never_anothers(world, tmp_path):
+    def prep(task, **place):
+        return Preparation(DataSettings(str(world), 'qaa', sources={task: {'repository': 'google/xtreme'} | place}), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
+    fails(prep('pawsx', config='PAWS-X.qab'), 'pawsx', 'test', 'qab', "every language of 'pawsx'", '{code}', 'language')
+    assert prep('pawsx', config='PAWS-X.qab', language='qab').split(TASKS['pawsx'], 'test', 'qab', recipe(TASKS['pawsx']))[1][0]['rows'] > 0
+    with pytest.raises(MissingData, match='is in qab alone'): prep('pawsx', config='PAWS-X.qab', language='qab').split(TASKS['pawsx'], 'test', 'qac', recipe(TASKS['pawsx']))
+    swahili = Preparation(DataSettings(str(world), 'sw'), Store(tmp_path/'store'), load_tokenizer('mini'), 'mini')
+    fails(swahili, 'xnli', 'train', 'sw', 'is English', 'Swahili')

@@ -48,7 +48,8 @@ class Sampler:
     def rows(self, position: int) -> np.ndarray: # Row numbers, the options of a choice in order
         "The rows of the batch at a position, 0 being the first of the first epoch."
         epoch, at = divmod(position, self.batches_per_epoch)
-        if epoch != self._epoch: self._epoch, self._batches = epoch, epoch_batches(self.item_lengths, self.batch_size, self.seed, epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, epoch_batches(self.item_lengths, self.batch_size, self.seed, epoch)
         items = self.encoded.items
         return np.concatenate([np.arange(items[i], items[i + 1]) for i in self._batches[at]])
 
@@ -57,15 +58,18 @@ def collate(
     encoded: Encoded,  # The split
     rows: np.ndarray,  # Row numbers
     pad: int,          # Id of the padding token
-) -> dict[str, np.ndarray]: # `input_ids`, `attention_mask` int64 [rows, longest]; labels as the head needs them, -100 where there is none
-    "A batch as arrays, padded to its longest row."
+) -> dict[str, np.ndarray]: # `input_ids`, `attention_mask` int64 [rows, longest]; `labels` as the head needs them
+    "A batch as arrays, padded to its longest row; -100 where a token has no label."
     a, lengths = encoded.arrays, encoded.lengths[rows]
     column = np.arange(lengths.max())
     mask = column < lengths[:, None]
     flat = np.minimum(a['start'][rows][:, None] + column, len(a['tokens']) - 1)
-    batch = dict(input_ids=np.where(mask, a['tokens'][flat], pad).astype(np.int64), attention_mask=mask.astype(np.int64))
+    ids = np.where(mask, a['tokens'][flat], pad)
+    batch = dict(input_ids=ids.astype(np.int64), attention_mask=mask.astype(np.int64))
     if encoded.head == 'sequence': batch['labels'] = a['label'][rows]
-    elif encoded.head == 'choice': batch['labels'] = a['label'][a['example'][rows[np.diff(a['example'][rows], prepend=-1) != 0]]]
+    elif encoded.head == 'choice':
+        first = rows[np.diff(a['example'][rows], prepend=-1) != 0]
+        batch['labels'] = a['label'][a['example'][first]]
     elif encoded.head == 'token':
         tag = np.where(mask, a['tag'][flat], -1)
         batch['labels'] = np.where(tag >= 0, tag, -100).astype(np.int64)

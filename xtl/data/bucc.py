@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import UserError, closest
+from .lines import MissingData, text_lines
 
 # %% ../../nbs/data/10_bucc.ipynb #3c8e065e
 @dataclass(frozen=True)
@@ -28,25 +29,28 @@ class BuccSplit:
 
 BUCC_SPLITS = {'dev': 'sample', 'test': 'training'} # XTREME's name of a split -> the original one
 
-class MissingCorpus(UserError):
+class MissingCorpus(MissingData):
     "Files of a pair of languages that are not in the folder."
 
 # %% ../../nbs/data/10_bucc.ipynb #2329a2f3
+_WHERE = 'the original BUCC 2018 files are at https://comparable.limsi.fr/bucc2018/'
+
 def _bucc_lines(path: Path) -> list[tuple[str, str]]:
     "The two columns of a BUCC file."
-    if not path.is_file(): raise MissingCorpus(f"{path} is not there; the original BUCC 2018 files are at https://comparable.limsi.fr/bucc2018/")
+    if not path.is_file(): raise MissingCorpus(f"{path} is not there; {_WHERE}")
     rows = []
-    with path.open(encoding='utf-8', newline='\n') as file:
-        for n, line in enumerate(file, 1):
-            first, tab, second = line.rstrip('\r\n').partition('\t')
-            if not tab or not first.strip(): raise UserError(f"{path}, line {n}: no tab between an id and what follows")
-            rows.append((first.strip(), second.strip()))
+    for n, line in enumerate(text_lines(path), 1):
+        first, tab, second = line.partition('\t')
+        if not tab or not first.strip(): raise UserError(f"{path}, line {n}: no tab between an id and what follows")
+        rows.append((first.strip(), second.strip()))
     return rows
 
 def _corpus(path: Path) -> Corpus:
+    "The sentences of a file under their names."
     rows = _bucc_lines(path)
     ids = tuple(i for i, _ in rows)
-    if len(set(ids)) < len(ids): raise UserError(f"{path}: the id {Counter(ids).most_common(1)[0][0]} stands there twice")
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{path}: the id {Counter(ids).most_common(1)[0][0]} stands there twice")
     return Corpus(ids, tuple(s for _, s in rows))
 
 def read_bucc(
@@ -55,7 +59,8 @@ def read_bucc(
     split: str,          # 'dev' or 'test', as XTREME splits them
     pivot: str = 'en',   # The language on the other side
 ) -> BuccSplit:          # Sentences and gold pairs
-    "One split of BUCC 2018. Raises `MissingCorpus` for files that are not there, `UserError` for malformed ones and for gold pairs of unknown sentences."
+    """One split of BUCC 2018. Raises `MissingCorpus` for files that are not there, `UserError` for malformed ones and
+    for gold pairs of unknown sentences."""
     root = Path(folder)/'bucc2018' if (Path(folder)/'bucc2018').is_dir() else Path(folder)
     if (root/f'{language}-{pivot}').is_dir(): root = root/f'{language}-{pivot}' # as the original archives unpack
     stem = f"{language}-{pivot}.{BUCC_SPLITS[closest(split, BUCC_SPLITS, 'split')]}"

@@ -20,8 +20,10 @@ from ..tasks.task import Source, Task
 from ..tasks.paper import INTERMEDIATE, TARGETS
 from ..tasks.recipes import Recipe
 from .bucc import BUCC_SPLITS, BuccSplit, MissingCorpus, read_bucc
-from .sources import DataSettings, MissingData, data_root, find_rows, load_split, rows_fingerprint, source_for
-from .rows import Rows, read_rows
+from .lines import MissingData
+from .loading import load_split, rows_fingerprint
+from .sources import DataSettings, data_root, find_rows, source_for
+from .rows import Rows, join_rows, read_rows
 from .prepared import Prepared
 from .tokenised import Tokenised, TokenisedCorpora
 
@@ -83,14 +85,7 @@ def read_split(
         records.append(dict(
             task=task.name, part=split, language=lang.code, rows=len(dataset), fingerprint=rows_fingerprint(dataset),
             halved=half is not None, dropped=part.dropped, realigned=part.realigned, **record))
-    return _joined(parts), records
-
-def _joined(parts: list[Rows]) -> Rows:
-    "The rows of several sources, one after the other."
-    def all_of(name): return [x for p in parts for x in getattr(p, name)]
-    texts = [[t for p in parts for t in p.texts[c]] for c in range(len(parts[0].texts))]
-    dropped, realigned = (sum(getattr(p, n) for p in parts) for n in ('dropped', 'realigned'))
-    return Rows(all_of('ids'), texts, all_of('labels'), all_of('options'), dropped, realigned)
+    return join_rows(parts), records
 
 def _label_set(task: Task, rows: Rows) -> tuple[str, ...]:
     "The labels of a task, or those that its rows have where it lists none."

@@ -8,7 +8,7 @@ __all__ = ['pretraining_texts']
 # %% ../../nbs/data/70_text.ipynb #9c41037c
 from ..core.steps import Store
 from ..tasks.languages import Language, language
-from ..tasks.task import Columns, Source, Task
+from ..tasks.task import Source, Task
 from ..tasks.paper import TARGETS, TASKS
 from .sources import DataSettings, MissingData, data_root, find_rows
 from .rows import read_rows
@@ -16,14 +16,19 @@ from .preparation import languages_of
 
 # %% ../../nbs/data/70_text.ipynb #7fcf39c5
 _UNSPACED = ('Han', 'Japanese', 'Thai') # Scripts without spaces between words
-_DEVELOPMENT = {'xnli': 'XNLI', 'pawsx': 'PAWS-X.{code}', 'udpos': 'udpos.{ud}', 'panx': 'PAN-X.{code}', 'mlqa': 'MLQA.{code}.{code}'} # XTREME's validation splits that are not its test
+_DEVELOPMENT = {'xnli': 'XNLI', 'pawsx': 'PAWS-X.{code}', 'udpos': 'udpos.{ud}', 'panx': 'PAN-X.{code}',
+                'mlqa': 'MLQA.{code}.{code}'} # XTREME's validation splits that are not its test
 
-def _texts(task: Task, source: Source, columns: Columns, lang: Language, settings: DataSettings, root) -> list[str]:
-    "The text of one split; nothing where it is missing."
+def _texts(task: Task, source: Source, lang: Language, settings: DataSettings, root,
+           training: bool = False) -> list[str]:
+    "The text of one split; nothing where it is missing, or in a language that has no such config."
+    if '{ud}' in source.config and not lang.ud: return []
+    columns = (task.train_columns if training else None) or task.columns
     try: dataset, where, _ = find_rows(task, source, columns, lang, settings, root)
     except MissingData: return []
     rows = read_rows(dataset, task, columns, where)
-    if task.head == 'token': return [('' if lang.script in _UNSPACED else ' ').join(words) for words in rows.texts[0]]
+    between = '' if lang.script in _UNSPACED else ' '
+    if task.head == 'token': return [between.join(words) for words in rows.texts[0]]
     return [t for texts in rows.texts for t in texts] + [o for options in rows.options for o in options]
 
 def pretraining_texts(
@@ -37,10 +42,9 @@ def pretraining_texts(
     for task in TASKS.values():
         for split in task.train:
             for lang in map(language, spoken if '{' in split.config or split.config == 'tydiqa' else [source.code]):
-                if '{ud}' in split.config and not lang.ud: continue
-                found.setdefault(lang.code, set()).update(_texts(task, split, task.train_columns or task.columns, lang, settings, root))
+                found.setdefault(lang.code, set()).update(_texts(task, split, lang, settings, root, training=True))
     for code in (c for c in spoken if not found.get(c)):
         for name, config in _DEVELOPMENT.items():
-            if '{ud}' in config and not language(code).ud: continue
-            found.setdefault(code, set()).update(_texts(TARGETS[name], Source('google/xtreme', config, 'validation'), TARGETS[name].columns, language(code), settings, root))
+            split = Source('google/xtreme', config, 'validation')
+            found.setdefault(code, set()).update(_texts(TARGETS[name], split, language(code), settings, root))
     return {code: sorted(texts) for code, texts in sorted(found.items()) if texts}

@@ -54,7 +54,8 @@ class Encoded:
         "What `save` wrote."
         from safetensors.numpy import load_file
         about = read_json(Path(folder)/'encoded.json')
-        return cls(about['head'], tuple(about['labels']), load_file(Path(folder)/'arrays.safetensors'), pd.read_parquet(Path(folder)/'gold.parquet'), about['info'])
+        arrays, gold = load_file(Path(folder)/'arrays.safetensors'), pd.read_parquet(Path(folder)/'gold.parquet')
+        return cls(about['head'], tuple(about['labels']), arrays, gold, about['info'])
 
 # %% ../../nbs/data/40_tokens.ipynb #ed85ce03
 def _flat(rows: list[list], dtype=np.int32) -> np.ndarray:
@@ -94,34 +95,42 @@ def _label_ids(labels: list[str], names: tuple[str, ...]) -> np.ndarray:
 def encode_sequence(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "One text or pair an example. Returns arrays, gold and the number of rows that were cut."
     tokens, cut = encode_texts(rows.texts, tokenizer, recipe.max_length)
-    return _arrays(tokens, range(len(tokens)), label=_label_ids(rows.labels, labels)), pd.DataFrame(dict(id=rows.ids, label=rows.labels)), cut
+    arrays = _arrays(tokens, range(len(tokens)), label=_label_ids(rows.labels, labels))
+    return arrays, pd.DataFrame(dict(id=rows.ids, label=rows.labels)), cut
 
 def encode_choice(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "A row an option: all that is read before it, then the option. Returns as `encode_sequence` does."
     counts = [len(o) for o in rows.options]
     before = [' '.join(parts) for parts in zip(*rows.texts)]
     example = np.repeat(np.arange(len(counts)), counts)
-    tokens, cut = encode_texts([[before[i] for i in example], [o for options in rows.options for o in options]], tokenizer, recipe.max_length)
-    return _arrays(tokens, example, label=_label_ids(rows.labels, labels)), pd.DataFrame(dict(id=rows.ids, label=rows.labels)), cut
+    after = [o for options in rows.options for o in options]
+    tokens, cut = encode_texts([[before[i] for i in example], after], tokenizer, recipe.max_length)
+    arrays = _arrays(tokens, example, label=_label_ids(rows.labels, labels))
+    return arrays, pd.DataFrame(dict(id=rows.ids, label=rows.labels)), cut
 
 def encode_retrieval(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "All foreign sentences, then all English ones. Returns as `encode_sequence` does."
     n = len(rows.ids)
     tokens, cut = encode_texts([rows.texts[0] + rows.texts[1]], tokenizer, recipe.max_length)
-    arrays = _arrays(tokens, [*range(n), *range(n)], side=np.repeat(np.array([0, 1], np.int8), n), pair=np.stack([np.arange(n), np.arange(n, 2*n)], 1))
+    side, pair = np.repeat(np.array([0, 1], np.int8), n), np.stack([np.arange(n), np.arange(n, 2*n)], 1)
+    arrays = _arrays(tokens, [*range(n), *range(n)], side=side, pair=pair)
     names = [label if label and all(label) else (f'f-{i}', f'e-{i}') for i, label in enumerate(rows.labels)]
-    return arrays, pd.DataFrame(dict(id=[pair[side] for side in (0, 1) for pair in names], row=np.arange(2*n))), cut
+    ids = [pair[side] for side in (0, 1) for pair in names]
+    return arrays, pd.DataFrame(dict(id=ids, row=np.arange(2*n))), cut
 
 def encode_corpora(corpora: BuccSplit, tokenizer, recipe: Recipe):
-    "Corpora with translations hidden in them: each distinct sentence once, however many names it has. Returns as `encode_sequence` does."
+    """Corpora with translations hidden in them: each distinct sentence once, however many names it has. Returns as
+    `encode_sequence` does."""
     sides = [dict(zip(c.ids, c.sentences)) for c in (corpora.source, corpora.target)]
     texts = [(side, s) for side, names in enumerate(sides) for s in dict.fromkeys(names.values())]
     row = {text: n for n, text in enumerate(texts)}
-    gold = pd.DataFrame([(side, i, row[side, s]) for side, names in enumerate(sides) for i, s in names.items()], columns=['side', 'id', 'row'])
+    named = [(side, i, row[side, s]) for side, names in enumerate(sides) for i, s in names.items()]
+    gold = pd.DataFrame(named, columns=['side', 'id', 'row'])
     number = {(side, i): n for n, (side, i) in enumerate(zip(gold.side, gold.id))}
     tokens, cut = encode_texts([[s for _, s in texts]], tokenizer, recipe.max_length)
     pair = np.array([(number[0, s], number[1, t]) for s, t in sorted(corpora.gold)]).reshape(-1, 2)
-    return _arrays(tokens, range(len(tokens)), side=np.array([side for side, _ in texts], np.int8), pair=pair), gold[['id', 'row']], cut
+    side = np.array([side for side, _ in texts], np.int8)
+    return _arrays(tokens, range(len(tokens)), side=side, pair=pair), gold[['id', 'row']], cut
 
 # %% ../../nbs/data/40_tokens.ipynb #9ee3bf04
 def word_pieces(
@@ -143,14 +152,17 @@ def split_words(
     "Where a sentence is cut into rows: between words, each row as full as it goes."
     starts, used = [0], 0
     for i, size in enumerate(sizes):
-        if used and used + min(size, room) > room: starts.append(i); used = 0
+        if used and used + min(size, room) > room:
+            starts.append(i)
+            used = 0
         used += min(size, room)
     return starts
 
 # %% ../../nbs/data/40_tokens.ipynb #d6bcad5b
 def encode_tags(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
-    "Sentences as rows that fit, each word counted through the split. Returns arrays, gold and the number of sentences that were split."
-    index, room, split, first_word = {n: i for i, n in enumerate(labels)}, recipe.max_length - 2, 0, 0
+    "Sentences as rows that fit, words counted through the split. Returns arrays, gold, the number of sentences split."
+    index = {n: i for i, n in enumerate(labels)}
+    room, split, first_word = recipe.max_length - 2, 0, 0
     tokens, example, word, tag = [], [], [], []
     for n, (pieces, tags) in enumerate(zip(word_pieces(rows.texts[0], tokenizer), rows.labels)):
         starts = split_words([len(p) for p in pieces], room)
@@ -162,9 +174,13 @@ def encode_tags(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
                 row += kept
                 row_word += [first_word + w] + [-1]*(len(kept) - 1)
                 row_tag += [index.get(tags[w], -1)] + [-1]*(len(kept) - 1)
-            tokens.append(row + [tokenizer.sep_token_id]); word.append(row_word + [-1]); tag.append(row_tag + [-1]); example.append(n)
+            tokens.append(row + [tokenizer.sep_token_id])
+            word.append(row_word + [-1])
+            tag.append(row_tag + [-1])
+            example.append(n)
         first_word += len(pieces)
-    return _arrays(tokens, example, word=_flat(word), tag=_flat(tag)), pd.DataFrame(dict(id=rows.ids, tags=rows.labels)), split
+    return _arrays(tokens, example, word=_flat(word),
+                   tag=_flat(tag)), pd.DataFrame(dict(id=rows.ids, tags=rows.labels)), split
 
 # %% ../../nbs/data/40_tokens.ipynb #ce3727bc
 MAX_QUESTION = 64 # Tokens
@@ -174,7 +190,8 @@ def _short_questions(questions: list[str], tokenizer, limit: int) -> list[str]:
     kept = []
     for chunk in _chunks(len(questions)):
         batch = _tokenise(tokenizer, chunk, [questions], add_special_tokens=False)
-        kept += [q if len(e) <= limit else q[:e.offsets[limit - 1][1]] for q, e in zip(questions[chunk], batch.encodings)]
+        kept += [q if len(e) <= limit else q[:e.offsets[limit - 1][1]] for q,
+                 e in zip(questions[chunk], batch.encodings)]
     return kept
 
 def _bare(text: str, start: int) -> tuple[int, int]:
@@ -189,38 +206,51 @@ def window_answer(
     "The tokens of an answer in a window."
     inside = np.flatnonzero(char[:, 0] >= 0)
     if span is None or not len(inside) or char[inside[0], 0] > span[0] or char[inside[-1], 1] < span[1]: return 0, 0
-    return int(inside[char[inside, 0] <= span[0]][-1]), int(inside[char[inside, 1] >= span[1]][0])
+    first = inside[char[inside, 0] <= span[0]][-1]
+    ends = inside[(inside >= first) & (char[inside, 1] >= span[1])] # a lone space before it may end where it ends
+    return int(first), int(ends[0])
 
 def token_places(
     encoding,     # One window of a fast tokenizer
     context: str, # What it is a window on
 ) -> np.ndarray:  # int [tokens, 2]
-    "The characters of each token in the context, -1 outside it. Some tokenizers count the space before a word in; it is taken off."
+    "The characters of each token in the context, -1 outside it, without the space that some tokenizers count in."
     def place(sequence, lo, hi):
         if sequence != 1: return -1, -1
         while lo < hi - 1 and context[lo].isspace(): lo += 1
         return lo, hi
     return np.array([place(s, *o) for s, o in zip(encoding.sequence_ids, encoding.offsets)])
 
+# %% ../../nbs/data/40_tokens.ipynb #5b1f02c7
+def _windows(tokenizer, chunk: slice, questions: list[str], contexts: list[str], recipe: Recipe):
+    "The windows of a batch of questions."
+    return _tokenise(tokenizer, chunk, [questions, contexts], truncation='only_second', max_length=recipe.max_length,
+                     stride=min(recipe.stride, recipe.max_length//3), return_overflowing_tokens=True,
+                     return_offsets_mapping=True)
+
 def encode_span(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
-    "Windows of question and context. Returns arrays, gold and the number of contexts that needed several windows."
-    questions, contexts = _short_questions(rows.texts[0], tokenizer, min(MAX_QUESTION, recipe.max_length//2 - 4)), rows.texts[1]
-    tokens, example, answer, char = [], [], [], []
-    stride = min(recipe.stride, recipe.max_length//3)
+    "Windows of question and context. Returns arrays, gold and the number of windows beyond one a context."
+    questions = _short_questions(rows.texts[0], tokenizer, min(MAX_QUESTION, recipe.max_length//2 - 4))
+    contexts, tokens, example, answer, char = rows.texts[1], [], [], [], []
     for chunk in _chunks(len(questions), 500):
-        batch = _tokenise(tokenizer, chunk, [questions, contexts], truncation='only_second', max_length=recipe.max_length, stride=stride,
-                          return_overflowing_tokens=True, return_offsets_mapping=True)
+        batch = _windows(tokenizer, chunk, questions, contexts, recipe)
         for encoding, n in zip(batch.encodings, batch['overflow_to_sample_mapping']):
             n += chunk.start
             place = token_places(encoding, contexts[n])
             spans = [_bare(t, s) for t, s in zip(rows.labels[n]['text'], rows.labels[n]['answer_start'])]
-            tokens.append(encoding.ids); example.append(n); char.append(place)
+            tokens.append(encoding.ids)
+            example.append(n)
+            char.append(place)
             answer.append(window_answer(place, spans[0] if spans else None))
-    arrays = _arrays(tokens, example, answer=np.array(answer, np.int32).reshape(-1, 2), char=np.concatenate(char).astype(np.int32))
-    gold = pd.DataFrame(dict(id=rows.ids, context=contexts, question=rows.texts[0], answers=[list(a['text']) for a in rows.labels], answer_start=[list(a['answer_start']) for a in rows.labels]))
+    arrays = _arrays(tokens, example, answer=np.array(answer, np.int32).reshape(-1, 2),
+                     char=np.concatenate(char).astype(np.int32))
+    texts, starts = ([list(a[part]) for a in rows.labels] for part in ('text', 'answer_start'))
+    gold = pd.DataFrame(dict(id=rows.ids, context=contexts, question=rows.texts[0], answers=texts, answer_start=starts))
     return arrays, gold, len(tokens) - len(questions)
 
-ENCODERS = dict(sequence=encode_sequence, token=encode_tags, span=encode_span, choice=encode_choice, retrieval=encode_retrieval)
+# %% ../../nbs/data/40_tokens.ipynb #77d1c09e
+ENCODERS = dict(sequence=encode_sequence, token=encode_tags, span=encode_span, choice=encode_choice,
+                retrieval=encode_retrieval)
 
 def encode(
     rows: Rows,              # What to tokenise
@@ -231,7 +261,10 @@ def encode(
     info: dict,              # What to record with it
 ) -> Encoded:
     "A tokenised split. Raises `UserError` when no row is left."
-    if not rows.ids: raise UserError(f"{info['where']}: no usable row is left, all {rows.dropped} of them lack a text or a label")
-    if not tokenizer.is_fast: raise UserError(f"the tokenizer {tokenizer.name_or_path} has no fast version, which offsets need")
+    if not rows.ids:
+        raise UserError(f"{info['where']}: no usable row is left, all {rows.dropped} of them lack a text or a label")
+    if not tokenizer.is_fast:
+        raise UserError(f"the tokenizer {tokenizer.name_or_path} has no fast version, which offsets need")
     arrays, gold, cut = ENCODERS[head](rows, labels, tokenizer, recipe)
-    return Encoded(head, labels, arrays, gold, info | dict(dropped=rows.dropped, realigned=rows.realigned, cut_or_split=cut))
+    counts = dict(dropped=rows.dropped, reasons=rows.reasons, realigned=rows.realigned, cut_or_split=cut)
+    return Encoded(head, labels, arrays, gold, info | counts)

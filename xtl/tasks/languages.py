@@ -29,8 +29,9 @@ class Language:
 
     @property
     def tier(self) -> str: # 'low', 'mid' or 'high'
-        "The resource tier: by `cc100_gib` (low < 5, mid 5 to 30, high > 30), in the embedded world by `sentences` (3,000 and 20,000)."
-        if self.world == 'mini': return 'high' if self.sentences >= 20000 else 'mid' if self.sentences >= 3000 else 'low'
+        "By `cc100_gib` (low < 5, mid 5 to 30, high > 30); in the embedded world by `sentences` (3,000, 20,000)."
+        if self.world == 'mini':
+            return 'high' if self.sentences >= 20000 else 'mid' if self.sentences >= 3000 else 'low'
         size = self.cc100_gib or 0.
         return 'high' if size > 30 else 'mid' if size >= 5 else 'low'
 
@@ -96,22 +97,25 @@ qcc   Cidova  Calemic  800
 
 # %% ../../nbs/tasks/10_languages.ipynb #76a169b8
 def _rows(
-    text: str,        # A table: one row a line, columns two or more spaces apart, the names in the first row, '-' for nothing
+    text: str,        # One row a line, columns two or more spaces apart, names in the first row, '-' for nothing
 ) -> list[dict]:      # One dictionary a row
     "The rows of a table written as text."
     names, *lines = [re.split(r'\s{2,}', line.strip()) for line in text.strip().splitlines()]
     return [{n: None if v == '-' else v for n, v in zip(names, line, strict=True)} for line in lines]
 
 def _xtreme_language(row: dict) -> Language:
-    return Language(**(row | dict(cc100_gib=row['cc100_gib'] and float(row['cc100_gib']), joshi=int(row['joshi']))), sentences=None, world='xtreme')
+    size = row['cc100_gib'] and float(row['cc100_gib'])
+    return Language(**(row | dict(cc100_gib=size, joshi=int(row['joshi']))), sentences=None, world='xtreme')
 
 def _mini_language(row: dict) -> Language:
     return Language(**(row | dict(sentences=int(row['sentences']))), script='Latin', cc100_gib=None, joshi=None,
                     ud=row['name'], tatoeba=row['code'], tydiqa=row['name'].lower(), world='mini')
 
-LANGUAGES = {l.code: l for l in [*map(_xtreme_language, _rows(_XTREME)), *map(_mini_language, _rows(_MINI))]} # Every language by its code
-XTREME_LANGUAGES = tuple(c for c, l in LANGUAGES.items() if l.world == 'xtreme') # The 40 codes of XTREME, in alphabetical order
-MINI_LANGUAGES = tuple(c for c, l in LANGUAGES.items() if l.world == 'mini')     # The ten codes of the embedded world, its source language first
+_ALL = [*map(_xtreme_language, _rows(_XTREME)), *map(_mini_language, _rows(_MINI))]
+LANGUAGES = {l.code: l for l in _ALL}                                 # Every language by its code
+XTREME_LANGUAGES = tuple(l.code for l in _ALL if l.world == 'xtreme') # The 40 codes of XTREME, in alphabetical order
+MINI_LANGUAGES = tuple(l.code for l in _ALL
+                       if l.world == 'mini')     # The ten of the embedded world, its source language first
 
 # %% ../../nbs/tasks/10_languages.ipynb #b2116022
 def language(
@@ -119,12 +123,13 @@ def language(
 ) -> Language:  # What is known of it
     "The language of a code. Raises `UserError` that names the nearest code for an unknown one."
     by_name = {l.name.lower(): l.code for l in LANGUAGES.values()}
-    if str(code).lower() in by_name: raise UserError(f"unknown language '{code}': did you mean '{by_name[code.lower()]}'?")
+    if name := by_name.get(str(code).lower()): raise UserError(f"unknown language '{code}': did you mean '{name}'?")
     return LANGUAGES[closest(code, LANGUAGES, 'language')]
 
 # %% ../../nbs/tasks/10_languages.ipynb #a6f771cb
 def language_table() -> 'pd.DataFrame': # One row a language, indexed by code: the fields of `Language` and `tier`
     "Everything that is known of the languages, as a table."
     import pandas as pd # here, so that reading the registry does not wait for pandas
-    table = pd.DataFrame([asdict(l) | dict(tier=l.tier) for l in LANGUAGES.values()], columns=[f.name for f in fields(Language)] + ['tier'])
+    names = [f.name for f in fields(Language)] + ['tier']
+    table = pd.DataFrame([asdict(l) | dict(tier=l.tier) for l in LANGUAGES.values()], columns=names)
     return table.astype({'joshi': 'Int64', 'sentences': 'Int64'}).set_index('code')

@@ -17,28 +17,41 @@ _NLI = ('entailment', 'neutral', 'contradiction')
 _PAIR = Columns(('premise', 'hypothesis'), 'label')
 _QA = Columns(('question', 'context'), 'answers')
 _MNLI, _SNLI, _ANLI = 'nyu-mll/multi_nli', 'stanfordnlp/snli', 'facebook/anli'
+_ANLI_PLUS = (*(Source(_ANLI, 'plain_text', f'train_r{r}') for r in (1, 2, 3)), Source(_MNLI, 'default', 'train'),
+              Source(_SNLI, 'plain_text', 'train'))
 
 def _intermediate(name, kind, head, columns, repository, config, labels=(), metric='accuracy', dev='validation', **kw):
     "An intermediate task of one repository with a train and a development split."
-    return Task(name, head, columns, kw.pop('train', (Source(repository, config, 'train'),)), tuple(Source(repository, config, d) for d in dev.split()), metric, labels, kind=kind, **kw)
+    train = kw.pop('train', (Source(repository, config, 'train'),))
+    test = tuple(Source(repository, config, d) for d in dev.split())
+    return Task(name, head, columns, train, test, metric, labels, kind=kind, **kw)
 
 INTERMEDIATE: dict[str, Task] = {t.name: t for t in (
-    _intermediate('anli', 'natural language inference', 'sequence', _PAIR, _ANLI, 'plain_text', _NLI, dev='dev_r1 dev_r2 dev_r3', train=(
-        *(Source(_ANLI, 'plain_text', f'train_r{r}') for r in (1, 2, 3)), Source(_MNLI, 'default', 'train'), Source(_SNLI, 'plain_text', 'train'))),
-    _intermediate('mnli', 'natural language inference', 'sequence', _PAIR, _MNLI, 'default', _NLI, dev='validation_matched'),
-    _intermediate('qqp', 'paraphrase', 'sequence', Columns(('question1', 'question2'), 'label'), 'nyu-mll/glue', 'qqp', ('not_duplicate', 'duplicate')),
-    _intermediate('squad2', 'question answering, perhaps without an answer', 'span', _QA, 'rajpurkar/squad_v2', 'squad_v2', metric='f1'),
+    _intermediate('anli', 'natural language inference', 'sequence', _PAIR, _ANLI, 'plain_text', _NLI,
+                  dev='dev_r1 dev_r2 dev_r3', train=_ANLI_PLUS),
+    _intermediate('mnli', 'natural language inference', 'sequence', _PAIR, _MNLI, 'default', _NLI,
+                  dev='validation_matched'),
+    _intermediate('qqp', 'paraphrase', 'sequence', Columns(('question1', 'question2'), 'label'),
+                  'nyu-mll/glue', 'qqp', ('not_duplicate', 'duplicate')),
+    _intermediate('squad2', 'question answering, perhaps without an answer', 'span', _QA,
+                  'rajpurkar/squad_v2', 'squad_v2', metric='f1'),
     _intermediate('squad', 'question answering', 'span', _QA, 'rajpurkar/squad', 'plain_text', metric='f1'),
-    _intermediate('hellaswag', 'sentence completion', 'choice', Columns(('ctx',), 'label', ('endings',)), 'Rowan/hellaswag', 'default', tuple('0123')),
+    _intermediate('hellaswag', 'sentence completion', 'choice', Columns(('ctx',), 'label', ('endings',)),
+                  'Rowan/hellaswag', 'default', tuple('0123')),
     _intermediate('ccg', 'supertagging', 'token', Columns(('tokens',), 'ccg_tags'), 'ccgbank', 'default'),
-    _intermediate('cosmosqa', 'commonsense question answering', 'choice', Columns(('context', 'question'), 'label', ('answer0', 'answer1', 'answer2', 'answer3')),
+    _intermediate('cosmosqa', 'commonsense question answering', 'choice',
+                  Columns(('context', 'question'), 'label', ('answer0', 'answer1', 'answer2', 'answer3')),
                   'allenai/cosmos_qa', 'default', tuple('0123')),
-    _intermediate('csqa', 'commonsense question answering', 'choice', Columns(('question',), 'answerKey', ('choices.text',)), 'tau/commonsense_qa', 'default', tuple('ABCDE')),
+    _intermediate('csqa', 'commonsense question answering', 'choice',
+                  Columns(('question',), 'answerKey', ('choices.text',)),
+                  'tau/commonsense_qa', 'default', tuple('ABCDE')),
 )}
 
 # %% ../../nbs/tasks/30_paper.ipynb #faaa7781
 _XT = 'google/xtreme'
-UPOS = ('ADJ', 'ADP', 'ADV', 'AUX', 'CCONJ', 'DET', 'INTJ', 'NOUN', 'NUM', 'PART', 'PRON', 'PROPN', 'PUNCT', 'SCONJ', 'SYM', 'VERB', 'X')
+UPOS = ('ADJ', 'ADP', 'ADV', 'AUX', 'CCONJ', 'DET', 'INTJ', 'NOUN', 'NUM', 'PART', 'PRON', 'PROPN', 'PUNCT', 'SCONJ',
+        'SYM',
+        'VERB', 'X')
 NER = ('O', 'B-PER', 'I-PER', 'B-ORG', 'I-ORG', 'B-LOC', 'I-LOC')
 _TATOEBA = tuple(c for c in XTREME_LANGUAGES if c not in ('en', 'ms', 'my', 'yo'))
 _SQUAD = (Source(_XT, 'SQuAD', 'train'),)
@@ -46,23 +59,33 @@ _BITEXT = Columns(('source_sentence', 'target_sentence'))
 
 def _target(name, kind, head, columns, train, config, split, metric, languages, labels=(), **kw):
     "A target: trained on `train`, scored on a config of XTREME in each language."
-    return Task(name, head, columns, train, (Source(_XT, config, split),), metric, labels, tuple(languages.split()), kind=kind, **kw)
+    spoken = tuple(languages.split())
+    return Task(name, head, columns, train, (Source(_XT, config, split),), metric, labels, spoken, kind=kind, **kw)
 
 TARGETS: dict[str, Task] = {t.name: t for t in (
-    _target('xnli', 'natural language inference', 'sequence', Columns(('sentence1', 'sentence2'), 'gold_label'), INTERMEDIATE['mnli'].train, 'XNLI', 'test',
-            'accuracy', 'ar bg de el en es fr hi ru sw th tr ur vi zh', _NLI, train_columns=_PAIR),
-    _target('pawsx', 'paraphrase', 'sequence', Columns(('sentence1', 'sentence2'), 'label'), (Source(_XT, 'PAWS-X.{code}', 'train'),), 'PAWS-X.{code}', 'test',
-            'accuracy', 'de en es fr ja ko zh', ('0', '1')),
-    _target('udpos', 'part-of-speech tagging', 'token', Columns(('tokens',), 'pos_tags'), (Source(_XT, 'udpos.{ud}', 'train'),), 'udpos.{ud}', 'test', 'f1',
+    _target('xnli', 'natural language inference', 'sequence', Columns(('sentence1', 'sentence2'), 'gold_label'),
+            INTERMEDIATE['mnli'].train, 'XNLI', 'test', 'accuracy', 'ar bg de el en es fr hi ru sw th tr ur vi zh',
+            _NLI, train_columns=_PAIR),
+    _target('pawsx', 'paraphrase', 'sequence', Columns(('sentence1', 'sentence2'), 'label'),
+            (Source(_XT, 'PAWS-X.{code}', 'train'),), 'PAWS-X.{code}', 'test', 'accuracy', 'de en es fr ja ko zh',
+            ('0', '1')),
+    _target('udpos', 'part-of-speech tagging', 'token', Columns(('tokens',), 'pos_tags'),
+            (Source(_XT, 'udpos.{ud}', 'train'),), 'udpos.{ud}', 'test', 'f1',
             'af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh', UPOS),
-    _target('panx', 'named entities', 'token', Columns(('tokens',), 'ner_tags'), (Source(_XT, 'PAN-X.{code}', 'train'),), 'PAN-X.{code}', 'test', 'f1',
-            ' '.join(XTREME_LANGUAGES), NER),
-    _target('xquad', 'question answering', 'span', _QA, _SQUAD, 'XQuAD.{code}', 'validation', 'f1', 'ar de el en es hi ru th tr vi zh'),
-    _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1', 'ar de en es hi vi zh'),
-    _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation', 'f1', 'ar bn en fi id ko ru sw te'),
-    _target('bucc', 'bitext mining', 'retrieval', replace(_BITEXT, names=('source_lang', 'target_lang')), (), # where the Hub keeps the names
+    _target('panx', 'named entities', 'token', Columns(('tokens',), 'ner_tags'),
+            (Source(_XT, 'PAN-X.{code}', 'train'),), 'PAN-X.{code}', 'test', 'f1', ' '.join(XTREME_LANGUAGES), NER),
+    _target('xquad', 'question answering', 'span', _QA, _SQUAD, 'XQuAD.{code}', 'validation', 'f1',
+            'ar de el en es hi ru th tr vi zh'),
+    _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1',
+            'ar de en es hi vi zh'),
+    _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation',
+            'f1',
+            'ar bn en fi id ko ru sw te'),
+    _target('bucc', 'bitext mining', 'retrieval',
+            replace(_BITEXT, names=('source_lang', 'target_lang')), (), # where the Hub keeps the names
             'bucc18.{code}', 'test', 'f1', 'de fr ru zh', development=(Source(_XT, 'bucc18.{code}', 'validation'),)),
-    _target('tatoeba', 'sentence retrieval', 'retrieval', _BITEXT, (), 'tatoeba.{tatoeba}', 'validation', 'accuracy', ' '.join(_TATOEBA)),
+    _target('tatoeba', 'sentence retrieval', 'retrieval', _BITEXT, (), 'tatoeba.{tatoeba}', 'validation', 'accuracy',
+            ' '.join(_TATOEBA)),
 )}
 TASKS: dict[str, Task] = INTERMEDIATE | TARGETS
 
@@ -89,5 +112,8 @@ def task(
 # %% ../../nbs/tasks/30_paper.ipynb #8cae1181
 def task_rows() -> list[dict]:
     "One row a task: name, role, kind, head, metric, number of languages, where its rows are."
-    return [dict(task=t.name, role='intermediate' if t.name in INTERMEDIATE else 'target', kind=t.kind, head=t.head, labels=len(t.labels) or None,
-                 metric=t.metric, languages=len(t.languages), trained_on=' + '.join(dict.fromkeys(f'{s.repository} {s.config}' for s in t.train)) or None) for t in TASKS.values()]
+    def row(t):
+        trained_on = ' + '.join(dict.fromkeys(f'{s.repository} {s.config}' for s in t.train)) or None
+        return dict(task=t.name, role='intermediate' if t.name in INTERMEDIATE else 'target', kind=t.kind, head=t.head,
+                    labels=len(t.labels) or None, metric=t.metric, languages=len(t.languages), trained_on=trained_on)
+    return [row(t) for t in TASKS.values()]

@@ -20,7 +20,7 @@ class Recipe:
     epochs: float = 2           # Passes over the training data; sets the compute of phase 3
     max_length: int = 256       # Tokens a sequence, special ones included
     batch_size: int = 32        # Examples an optimiser step
-    stride: int = 128           # Tokens that neighbouring windows of a long context share, at most a third of `max_length`
+    stride: int = 128           # Tokens that neighbouring windows share, at most a third of `max_length`
     warmup: float = 0.1         # Share of the run over which the rate rises
     weight_decay: float = 0.01  # AdamW's
     max_grad_norm: float = 1.0  # Gradient clipping; 0 for none
@@ -32,7 +32,8 @@ JIANT = {
 }
 _PLAIN = dict(max_length=128, warmup=0.0, weight_decay=0.0)
 XTREME = {
-    'sequence': Recipe(2e-5, 5, **_PLAIN), 'token': Recipe(2e-5, 10, **_PLAIN), 'choice': Recipe(2e-5, 5, **_PLAIN), 'retrieval': Recipe(**_PLAIN),
+    'sequence': Recipe(2e-5, 5, **_PLAIN), 'token': Recipe(2e-5, 10, **_PLAIN),
+    'choice': Recipe(2e-5, 5, **_PLAIN), 'retrieval': Recipe(**_PLAIN),
     'span': Recipe(3e-5, 3, 384, 32, 128, 0.06, 1e-4),
     'xnli': Recipe(3e-5, 5, **_PLAIN),
 }
@@ -50,7 +51,8 @@ def _setting(
     try: number = float(value)
     except (TypeError, ValueError): number = float('nan')
     if isinstance(value, bool) or not least <= number < below or (above and number == 0) or (whole and number % 1):
-        wanted = 'a share from 0 to below 1' if name == 'warmup' else f"a {'whole ' if whole else ''}number {'above 0' if above else f'of at least {least}'}"
+        kind = f"a {'whole ' if whole else ''}number {'above 0' if above else f'of at least {least}'}"
+        wanted = 'a share from 0 to below 1' if name == 'warmup' else kind
         raise UserError(f'`{name}` in `{where}` must be {wanted}, but is {value!r}')
     return int(number) if whole else number
 
@@ -59,7 +61,8 @@ def recipe(
     which: str = 'jiant', # 'jiant' or 'xtreme'
     changes: dict[str, dict] | None = None, # Settings to change, by task, by head or for `all`; the narrowest wins
 ) -> Recipe:
-    "How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist, and for a value that cannot be."
+    """How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist, and for a value
+    that cannot be."""
     base = RECIPES[closest(which, RECIPES, 'recipe')]
     found = base.get(task.name, base[task.head])
     for key in (changes or {}): closest(key, ('all', *HEADS, *TASKS), 'task in `recipes`')

@@ -49,9 +49,9 @@ class Task:
     head: str                             # One of `HEADS`
     columns: Columns                      # Which columns hold what
     train: tuple[Source, ...]             # English training rows; none for retrieval
-    test: tuple[Source, ...]              # Rows it is scored on, a language each for a target; the development rows of an intermediate task
+    test: tuple[Source, ...]              # Rows it is scored on; the development rows of an intermediate task
     metric: str                           # Headline metric: 'accuracy' or 'f1'
-    labels: tuple[str, ...] = ()          # The label set, in order of the head's outputs; empty: found in the training rows
+    labels: tuple[str, ...] = ()          # Label set, in order of the head's outputs; empty: found in the training rows
     languages: tuple[str, ...] = ('en',)  # Languages it is scored in
     train_columns: Columns | None = None  # Where the training rows have columns of their own
     development: tuple[Source, ...] = ()  # Rows that set a threshold (BUCC)

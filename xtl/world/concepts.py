@@ -25,18 +25,22 @@ CLASSES = {c: w.split() for c, w in {
     'number': 'two three four five six',
     'quality': 'big small old young red green wet dry clean dirty',
     'manner': 'quickly slowly often rarely again together',
-    'act': 'see lose carry push pull wash paint.v buy sell follow feed hide call.v hit break mend catch find draw hunt.v', # These take a patient
+    'act': 'see lose carry push pull wash paint.v buy sell follow feed hide call.v hit break mend catch find draw '
+           'hunt.v', # These take a patient
     'motion': 'sleep run wait sing walk.v swim.v dance.v laugh fall.v hurry',
     'relation': 'live like use be join leave',
-    'grammar': 'the in to for by with not passive object polar who what where when do and because it yes no maybe same other then before focus',
+    'grammar': 'the in to for by with not passive object polar who what where when do and because it yes no maybe same '
+               'other then before focus',
 }.items()}
 CLASS_OF = {w: c for c, words in CLASSES.items() for w in words}
-_PAIRS = [p.split() for p in 'big small|old young|red green|wet dry|clean dirty|quickly slowly|often rarely|again together'.split('|')]
+_PAIRS = [p.split() for p in (
+    'big small|old young|red green|wet dry|clean dirty|quickly slowly|often rarely|again together'.split('|'))]
 OPPOSITES = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 KINDS = ('person', 'animal', 'food', 'tool', 'plant', 'building', 'land') # Classes that have a word of their own
 GENERAL = {w: c for c in KINDS for w in CLASSES[c]} # A more general word
 GENERAL |= {'push': 'move', 'pull': 'move', 'carry': 'move', 'buy': 'get', 'catch': 'get', 'find': 'get'}
-CONVERSIONS = {w: w.removesuffix('.v') for w in CLASSES['act'] + CLASSES['motion'] if w.endswith('.v')} | {'sing': 'song'} # Verb -> noun of its form
+CONVERSIONS = {w: w.removesuffix('.v') for w in CLASSES['act'] + CLASSES['motion']
+               if w.endswith('.v')} | {'sing': 'song'} # Verb -> noun of its form
 CONCEPTS = tuple(dict.fromkeys([*CLASS_OF, *GENERAL.values()]))
 
 # %% ../../nbs/world/10_concepts.ipynb #08cc436e
@@ -75,8 +79,10 @@ def _compare_phrases(premise: Phrase | None, hypothesis: Phrase | None) -> int:
     "How the hypothesis's noun phrase relates to the premise's."
     if hypothesis is None: return COVERED
     if premise is None: return OPEN
-    return max(_compare_words(premise.head, hypothesis.head, True), _compare_words(premise.second, hypothesis.second, True),
-               _compare_words(premise.quality, hypothesis.quality, False), _compare_words(premise.number, hypothesis.number, True))
+    return max(_compare_words(premise.head, hypothesis.head, True),
+               _compare_words(premise.second, hypothesis.second, True),
+               _compare_words(premise.quality, hypothesis.quality, False),
+               _compare_words(premise.number, hypothesis.number, True))
 
 def compare(
     premise: Proposition,    # What is known
@@ -84,7 +90,8 @@ def compare(
 ) -> int:                    # `COVERED`, `OPEN` or `CLASH`
     "The worst relation of any slot, denial left aside."
     phrases = (_compare_phrases(getattr(premise, s), getattr(hypothesis, s)) for s in ('agent', 'patient', 'place'))
-    return max(*phrases, _compare_words(premise.verb, hypothesis.verb, True), _compare_words(premise.time, hypothesis.time, True),
+    return max(*phrases, _compare_words(premise.verb, hypothesis.verb, True),
+               _compare_words(premise.time, hypothesis.time, True),
                _compare_words(premise.manner, hypothesis.manner, False))
 
 # %% ../../nbs/world/10_concepts.ipynb #d2dc6e98

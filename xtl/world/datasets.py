@@ -31,7 +31,8 @@ def _rng(*key) -> random.Random:
     "Random numbers that belong to `key` alone."
     return random.Random('/'.join(map(str, key)))
 
-_PLAIN = dict(denied=0.0, denial=0.1, act=0.9, place=0.35, time=0.15, manner=0.0) # Short premises, few denials: what MNLI, SNLI and XNLI are made of
+_PLAIN = dict(denied=0.0, denial=0.1, act=0.9, place=0.35, time=0.15,
+              manner=0.0) # Short premises, few denials: what MNLI, SNLI and XNLI are made of
 
 def _inference_items(seed, name: str, n: int, **settings) -> Items:
     "Premise, hypothesis, number of the label; the labels equally often."
@@ -56,12 +57,15 @@ def _pair(item: tuple, code: str, rng: random.Random, variety: float = 0.3) -> t
 
 def _mnli_row(item, code, rng, i):
     premise, hypothesis = _pair(item, code, rng)
-    return dict(promptID=i, pairID=f'{i}n', premise=premise, premise_binary_parse='', premise_parse='', hypothesis=hypothesis,
-                hypothesis_binary_parse='', hypothesis_parse='', genre=('story', 'letter', 'talk')[i % 3], label=item[2])
+    return dict(promptID=i, pairID=f'{i}n', premise=premise, premise_binary_parse='', premise_parse='',
+                hypothesis=hypothesis,
+                hypothesis_binary_parse='', hypothesis_parse='', genre=('story', 'letter', 'talk')[i % 3],
+                label=item[2])
 
 def _snli_row(item, code, rng, i):
     premise, hypothesis = _pair(item, code, rng)
-    return dict(premise=premise, hypothesis=hypothesis, label=-1 if i % 70 == 69 else item[2]) # -1: the annotators did not agree
+    return dict(premise=premise, hypothesis=hypothesis,
+                label=-1 if i % 70 == 69 else item[2]) # -1: the annotators did not agree
 
 def _anli_row(item, code, rng, i):
     premise, hypothesis = _pair(item, code, rng, 1.0)
@@ -94,7 +98,8 @@ def _span_row(item, code, rng, i, prefix: str = '', title: bool = True):
     if r.answer is not None:
         start, text = sentences[r.answer].span(r.slot)
         answers = {'text': [text], 'answer_start': [start + sum(len(s.text) + 1 for s in sentences[:r.answer])]}
-    row = dict(id=f'{prefix}{_rng(r).getrandbits(64):016x}', title=f'{LANGUAGES[code].name} {i//5}', context=joined(sentences),
+    row = dict(id=f'{prefix}{_rng(r).getrandbits(64):016x}', title=f'{LANGUAGES[code].name} {i//5}',
+               context=joined(sentences),
                question=question(voice, r.mention, r.slot).text, answers=answers)
     return row if title else {k: v for k, v in row.items() if k != 'title'}
 
@@ -111,14 +116,17 @@ def _continuation_items(seed, name: str, n: int, backwards: float = 0.0) -> Item
 def _hellaswag_row(item, code, rng, i):
     voice = Voice(code, rng)
     context, endings = joined([statement(voice, s) for s in item[0]]), [statement(voice, e).text for e in item[1]]
-    return dict(ind=i, activity_label=str(i), ctx_a=context, ctx_b='', ctx=context, endings=endings, source_id=f'mini~{i}', split='',
+    return dict(ind=i, activity_label=str(i), ctx_a=context, ctx_b='', ctx=context, endings=endings,
+                source_id=f'mini~{i}', split='',
                 split_type='indomain', label=str(item[2]))
 
 def _cosmos_row(item, code, rng, i):
     voice = Voice(code, rng)
-    asked = [Token(voice.word('what'), 'PRON', 'NP'), Token(voice.word('before' if item[3] else 'then'), 'ADV', 'S/S'), ASK]
+    asked = [Token(voice.word('what'), 'PRON', 'NP'), Token(voice.word('before' if item[3] else 'then'), 'ADV', 'S/S'),
+             ASK]
     answers = {f'answer{k}': statement(voice, e).text for k, e in enumerate(item[1])}
-    return dict(id=f'mini{i}', context=joined([statement(voice, s) for s in item[0]]), question=Sentence(tuple(asked)).text, **answers,
+    return dict(id=f'mini{i}', context=joined([statement(voice, s) for s in item[0]]),
+                question=Sentence(tuple(asked)).text, **answers,
                 label=item[2])
 
 def _fact_items(seed, name: str, n: int, held_out: bool) -> Items:
@@ -155,7 +163,8 @@ def _named_items(seed, name: str, n: int, new: float = 0.35) -> Items:
 
 def _panx_row(item, code, rng, i):
     tokens = statement(Voice(code, rng), item[0]).tokens
-    return dict(tokens=[t.form for t in tokens], ner_tags=[NER.index(t.entity) for t in tokens], langs=[code]*len(tokens))
+    return dict(tokens=[t.form for t in tokens], ner_tags=[NER.index(t.entity) for t in tokens],
+                langs=[code]*len(tokens))
 
 # %% ../../nbs/world/60_datasets.ipynb #c33e5120
 def _retrieval_items(seed, name: str, n: int) -> Items:
@@ -170,20 +179,24 @@ def _retrieval_items(seed, name: str, n: int) -> Items:
 
 def _tatoeba_row(item, code, rng, i):
     own, source = (statement(Voice(c, rng), item[0]).text for c in (code, SOURCE))
-    return dict(source_sentence=own + '\n', target_sentence=source + '\n', source_lang=LANGUAGES[code].tatoeba, target_lang=LANGUAGES[SOURCE].tatoeba)
+    return dict(source_sentence=own + '\n', target_sentence=source + '\n', source_lang=LANGUAGES[code].tatoeba,
+                target_lang=LANGUAGES[SOURCE].tatoeba)
 
 def _bucc_row(item, code, rng, i):
     own, source = (statement(Voice(c, rng), item[0]).text for c in (code, SOURCE))
-    return dict(source_sentence=own, target_sentence=source, source_lang=f'{code}-{i:09d}', target_lang=f'{SOURCE}-{i:09d}')
+    return dict(source_sentence=own, target_sentence=source, source_lang=f'{code}-{i:09d}',
+                target_lang=f'{SOURCE}-{i:09d}')
 
 # %% ../../nbs/world/60_datasets.ipynb #e9896714
 def _nli_tables(seed: int) -> list[tuple]:
     "(repository, config, split, row writer, items) of ANLI, MNLI and SNLI."
-    anli = [('facebook/anli', 'plain_text', f'{split}_r{r}', _anli_row, _inference_items(seed, f'anli {split} {r}', n, denied=0.2, denial=0.3))
+    anli = [('facebook/anli', 'plain_text', f'{split}_r{r}', _anli_row,
+             _inference_items(seed, f'anli {split} {r}', n, denied=0.2, denial=0.3))
             for split, sizes in (('train', (500, 600, 700)), ('dev', (90, 90, 120))) for r, n in enumerate(sizes, 1)]
     mnli = [('nyu-mll/multi_nli', 'default', split, _mnli_row, _inference_items(seed, f'mnli {split}', n, **_PLAIN))
             for split, n in (('train', 3600), ('validation_matched', 120), ('validation_mismatched', 120))]
-    snli = [('stanfordnlp/snli', 'plain_text', split, _snli_row, _inference_items(seed, f'stanfordnlp/snli {split}', n, **_PLAIN))
+    snli = [('stanfordnlp/snli', 'plain_text', split, _snli_row,
+             _inference_items(seed, f'stanfordnlp/snli {split}', n, **_PLAIN))
             for split, n in (('train', 1500), ('validation', 120))]
     return anli + mnli + snli
 
@@ -197,29 +210,36 @@ def _other_tables(seed: int) -> list[tuple]:
         ('Rowan/hellaswag', 'default', 1300, _hellaswag_row, _continuation_items),
         ('pmb/ccg_supertags', 'en', 1200, _ccg_row, _compound_items),
         ('allenai/cosmos_qa', 'default', 900, _cosmos_row, lambda *a: _continuation_items(*a, 0.5)),
-        ('tau/commonsense_qa', 'default', 600, _csqa_row, lambda seed, name, n: _fact_items(seed, name, n, name.endswith('validation'))),
+        ('tau/commonsense_qa', 'default', 600, _csqa_row,
+         lambda seed, name, n: _fact_items(seed, name, n, name.endswith('validation'))),
     ) for split in ('train', 'validation')]
 
 # %% ../../nbs/world/60_datasets.ipynb #acd61a4d
-_RETRIEVAL = (('tatoeba.{tatoeba}', 'validation', _tatoeba_row), ('bucc18.{code}', 'validation', _bucc_row), ('bucc18.{code}', 'test', _bucc_row))
+_RETRIEVAL = (('tatoeba.{tatoeba}', 'validation', _tatoeba_row), ('bucc18.{code}', 'validation', _bucc_row),
+              ('bucc18.{code}', 'test', _bucc_row))
 _TRAINING = (('PAWS-X.{code}', _pawsx_row, _paraphrase_items, 3200), ('udpos.{ud}', _udpos_row, _compound_items, 2200),
              ('PAN-X.{code}', _panx_row, _named_items, 2600))
 
 def _target_tables(seed: int, n: int) -> list[tuple]:
     "(config, split, languages, row writer, items) of the targets; each language gets the same `n` evaluation items."
     everywhere, foreign, source = MINI_LANGUAGES, MINI_LANGUAGES[1:], (SOURCE,)
-    found = [('XNLI', split, everywhere, _xnli_row, _inference_items(seed, f'XNLI {split}', n, **_PLAIN)) for split in ('validation', 'test')]
+    found = [('XNLI', split, everywhere, _xnli_row, _inference_items(seed, f'XNLI {split}', n, **_PLAIN))
+             for split in ('validation', 'test')]
     for config, row, items, size in _TRAINING:
         found.append((config, 'train', source, row, items(seed, f'{config} train', size)))
-        found += [(config, split, everywhere, row, items(seed, f'{config} {split}', n)) for split in ('validation', 'test')]
+        found += [(config, split, everywhere, row, items(seed, f'{config} {split}', n))
+                  for split in ('validation', 'test')]
     for split, size in (('train', 2200), ('validation', 120)): # SQuAD is an intermediate task, too: the same rows
         found.append(('SQuAD', split, source, _span_row, _reading_items(seed, f'rajpurkar/squad {split}', size)))
-    found.append(('XQuAD.{code}', 'validation', everywhere, _xquad_row, _reading_items(seed, 'XQuAD validation', n, (2,))))
+    found.append(('XQuAD.{code}', 'validation', everywhere, _xquad_row,
+                  _reading_items(seed, 'XQuAD validation', n, (2,))))
     for split in ('validation', 'test'):
-        found.append(('MLQA.{code}.{code}', split, everywhere, _span_row, _reading_items(seed, f'MLQA {split}', n, (2, 3))))
+        found.append(('MLQA.{code}.{code}', split, everywhere, _span_row,
+                      _reading_items(seed, f'MLQA {split}', n, (2, 3))))
     for split, size, codes in (('train', 2000, source), ('validation', n, everywhere)):
         found.append(('tydiqa', split, codes, _tydiqa_row, _reading_items(seed, f'tydiqa {split}', size, (1, 2))))
-    return found + [(config, split, foreign, row, _retrieval_items(seed, f'{config} {split}', n)) for config, split, row in _RETRIEVAL]
+    return found + [(config, split, foreign, row, _retrieval_items(seed, f'{config} {split}', n))
+                    for config, split, row in _RETRIEVAL]
 
 # %% ../../nbs/world/60_datasets.ipynb #d773a1cd
 def tables(
@@ -235,5 +255,6 @@ def tables(
         for code in codes:
             language, rng = LANGUAGES[code], _rng(seed, config, split, code)
             name = config.format(code=code, ud=language.ud, tatoeba=language.tatoeba)
-            found.setdefault(('google/xtreme', name, split), []).extend(row(item, code, rng, i) for i, item in enumerate(items))
+            made = (row(item, code, rng, i) for i, item in enumerate(items))
+            found.setdefault(('google/xtreme', name, split), []).extend(made)
     return [Table(*key, rows) for key, rows in found.items()]

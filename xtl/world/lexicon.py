@@ -29,7 +29,8 @@ def _new_word(rng: random.Random, syllables: int, taken: set[str]) -> str:
 def _proto_words(family: str) -> dict[str, str]:
     "The proto-language's word for each concept."
     rng, taken = random.Random(f'proto {family}'), set()
-    return {c: _new_word(rng, 1 if CLASS_OF.get(c) == 'grammar' else 2, taken) for c in CONCEPTS if c not in CONVERSIONS}
+    return {c: _new_word(rng, 1 if CLASS_OF.get(c) == 'grammar' else 2, taken) for c in CONCEPTS
+            if c not in CONVERSIONS}
 
 # %% ../../nbs/world/20_lexicon.ipynb #c06f6231
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def _homographs(rng: random.Random, lexicon: dict[str, tuple[str, ...]]) -> dict
     "Verbs and qualities that take over the form of a noun."
     same = {verb: lexicon[noun] for verb, noun in CONVERSIONS.items()}
     nouns = rng.sample(CLASSES['food'] + CLASSES['tool'] + CLASSES['plant'], 12)
-    others = rng.sample([v for v in CLASSES['act'] + CLASSES['motion'] if v not in CONVERSIONS], 7) + rng.sample(CLASSES['quality'], 5)
+    others = rng.sample([v for v in CLASSES['act'] + CLASSES['motion'] if v not in CONVERSIONS], 7)
+    others += rng.sample(CLASSES['quality'], 5)
     return same | {other: lexicon[noun] for other, noun in zip(others, nouns)}
 
 # %% ../../nbs/world/20_lexicon.ipynb #3887570f
@@ -92,7 +94,8 @@ def names() -> tuple[str, ...]:
     "The known names, half of them mostly of persons; the first twenty are nouns of the source language too."
     rng, lexicon = random.Random('names'), words(SOURCE)
     taken = {form for code in MINI_LANGUAGES for forms in words(code).values() for form in forms}
-    shared = [lexicon[c][0] for c in rng.sample(CLASSES['tool'] + CLASSES['plant'] + CLASSES['food'] + CLASSES['land'], 20)]
+    shared = [lexicon[c][0]
+              for c in rng.sample(CLASSES['tool'] + CLASSES['plant'] + CLASSES['food'] + CLASSES['land'], 20)]
     return tuple(dict.fromkeys(shared)) + tuple(_new_word(rng, rng.choice((2, 3)), taken) for _ in range(100))
 
 @cache

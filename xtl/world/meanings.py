@@ -21,7 +21,8 @@ from .lexicon import known_name, names
 def _facts() -> list[tuple[str, str, str]]:
     "What is so in this world: (subject, relation, object)."
     rng = random.Random('facts')
-    live = [(a, 'live', rng.choice(CLASSES['land'] + CLASSES['building'])) for a in CLASSES['animal'] + CLASSES['person']]
+    live = [(a, 'live', rng.choice(CLASSES['land'] + CLASSES['building']))
+            for a in CLASSES['animal'] + CLASSES['person']]
     like = [(a, 'like', rng.choice(CLASSES['food'] + CLASSES['plant'])) for a in CLASSES['animal'] + CLASSES['person']]
     use = [(a, 'use', rng.choice(CLASSES['tool'])) for a in CLASSES['person']]
     kind = [(a, 'be', GENERAL[a]) for c in KINDS for a in CLASSES[c]]
@@ -29,7 +30,8 @@ def _facts() -> list[tuple[str, str, str]]:
 
 FACTS = _facts()
 SOURCE = MINI_LANGUAGES[0]
-SCRIPTS = tuple(tuple(step.split('@') for step in line.split()) for line in ( # verb@place, in the order in which they happen to one thing
+SCRIPTS = tuple(tuple(step.split('@') for step in line.split())
+                for line in ( # verb@place, in the order in which they happen to one thing
     'buy@market carry@house wash@house feed@house sell@market',
     'find@forest follow@river catch@hill hide@island lose@field',
     'see@garden draw@school paint.v@school call.v@temple sell@inn',
@@ -50,12 +52,14 @@ def some_person(rng: random.Random, named: float = 0.4) -> Phrase:
 def some_described(rng: random.Random, head: str) -> Phrase:
     "A noun phrase, with a quality or a number now and then."
     luck = rng.random()
-    return Phrase(head, quality=rng.choice(CLASSES['quality']) if luck < 0.35 else '', number=rng.choice(CLASSES['number']) if luck > 0.88 else '')
+    return Phrase(head, quality=rng.choice(CLASSES['quality']) if luck < 0.35 else '',
+                  number=rng.choice(CLASSES['number']) if luck > 0.88 else '')
 
 def some_place(rng: random.Random) -> Phrase:
     "Somewhere: a name now and then."
     if rng.random() < 0.15: return Phrase(known_name(rng, 'LOC'), kind='LOC')
-    return Phrase(rng.choice(CLASSES['building'] + CLASSES['land']), rng.choice(CLASSES['quality']) if rng.random() < 0.15 else '')
+    return Phrase(rng.choice(CLASSES['building'] + CLASSES['land']),
+                  rng.choice(CLASSES['quality']) if rng.random() < 0.15 else '')
 
 def some_happening(
     rng: random.Random,
@@ -69,13 +73,16 @@ def some_happening(
     agent, patient = some_person(rng), None
     while transitive and (patient is None or patient.head == agent.head):
         patient = some_described(rng, rng.choice(THINGS)) if rng.random() < 0.8 else some_person(rng, 1.0)
-    return Proposition(agent, rng.choice(CLASSES['act' if transitive else 'motion']), patient, some_place(rng) if rng.random() < place else None,
-                       rng.choice(CLASSES['time']) if rng.random() < time else '', rng.choice(CLASSES['manner']) if rng.random() < manner else '')
+    return Proposition(agent, rng.choice(CLASSES['act' if transitive else 'motion']), patient,
+                       some_place(rng) if rng.random() < place else None,
+                       rng.choice(CLASSES['time']) if rng.random() < time else '',
+                       rng.choice(CLASSES['manner']) if rng.random() < manner else '')
 
 # %% ../../nbs/world/40_meanings.ipynb #c0fe5eb4
 def left_out(rng: random.Random, p: Proposition) -> Proposition:
     "The same with something left out or more general."
-    changes = [replace(p, **{s: '' if s in ('time', 'manner') else None}) for s in ('place', 'time', 'manner') if getattr(p, s)]
+    changes = [replace(p, **{s: '' if s in ('time', 'manner') else None}) for s in ('place', 'time', 'manner')
+               if getattr(p, s)]
     if p.verb in GENERAL: changes.append(replace(p, verb=GENERAL[p.verb]))
     for slot in ('agent', 'patient', 'place'):
         if not (phrase := getattr(p, slot)): continue
@@ -92,7 +99,8 @@ def _with_more(rng: random.Random, p: Proposition) -> Proposition:
     if not p.manner: changes.append(replace(p, manner=rng.choice(CLASSES['manner'])))
     for slot in ('agent', 'patient'):
         phrase = getattr(p, slot)
-        if phrase and not phrase.kind and not phrase.quality: changes.append(replace(p, **{slot: replace(phrase, quality=rng.choice(CLASSES['quality']))}))
+        if phrase and not phrase.kind and not phrase.quality:
+            changes.append(replace(p, **{slot: replace(phrase, quality=rng.choice(CLASSES['quality']))}))
     return rng.choice(changes) if changes else p
 
 def _another(rng: random.Random, word: str) -> str:
@@ -106,7 +114,8 @@ def spoilt_once(rng: random.Random, p: Proposition) -> Proposition:
     slot = rng.choice(slots)
     old = getattr(p, slot)
     if slot in ('verb', 'time', 'manner'): return replace(p, **{slot: OPPOSITES.get(old) or _another(rng, old)})
-    if old.quality in OPPOSITES and rng.random() < 0.4: return replace(p, **{slot: replace(old, quality=OPPOSITES[old.quality])})
+    if old.quality in OPPOSITES and rng.random() < 0.4:
+        return replace(p, **{slot: replace(old, quality=OPPOSITES[old.quality])})
     return replace(p, **{slot: replace(old, head=_another(rng, old.head))})
 
 # %% ../../nbs/world/40_meanings.ipynb #e115de42
@@ -125,7 +134,8 @@ def inference(
         premise = replace(some_happening(rng, **shape), negated=rng.random() < denied)
         base = premise if premise.negated else left_out(rng, premise)
         if rng.random() < 0.5 and not premise.negated: base = left_out(rng, base)
-        change = rng.choice((lambda r, p: p, _with_more, spoilt_once, _with_more if label == 'neutral' else spoilt_once))
+        change = rng.choice((lambda r, p: p, _with_more, spoilt_once,
+                             _with_more if label == 'neutral' else spoilt_once))
         hypothesis = replace(change(rng, base), negated=deny)
         if hypothesis != premise and verdict(premise, hypothesis) == label: return premise, hypothesis
 
@@ -143,7 +153,8 @@ def paraphrase(
 
 def _exchanged(rng: random.Random, p: Proposition) -> Proposition:
     "Two parts have changed places."
-    if CLASS_OF.get(p.patient.head, 'person') in ('person', 'animal') and rng.random() < 0.7: return replace(p, agent=p.patient, patient=p.agent)
+    if CLASS_OF.get(p.patient.head, 'person') in ('person', 'animal') and rng.random() < 0.7:
+        return replace(p, agent=p.patient, patient=p.agent)
     if p.agent.kind or p.patient.kind: return p
     return replace(p, agent=replace(p.agent, quality=p.patient.quality, number=p.patient.number),
                    patient=replace(p.patient, quality=p.agent.quality, number=p.agent.number))
@@ -154,8 +165,10 @@ def exchange(
 ) -> tuple[Proposition, Proposition]:
     "Two short propositions about two persons: equal, or with the persons exchanged, or with one of the two denied."
     p = q = some_happening(rng, act=1.0, place=0.2, time=0.1, manner=0.0)
-    while p.agent.head == p.patient.head or p is q: p = replace(q, agent=some_person(rng), patient=some_person(rng), negated=rng.random() < 0.15)
-    if not same: q = replace(p, negated=not p.negated) if rng.random() < 0.4 else replace(p, agent=p.patient, patient=p.agent)
+    while p.agent.head == p.patient.head or p is q:
+        p = replace(q, agent=some_person(rng), patient=some_person(rng), negated=rng.random() < 0.15)
+    if not same:
+        q = replace(p, negated=not p.negated) if rng.random() < 0.4 else replace(p, agent=p.patient, patient=p.agent)
     pair = [p, p if same else q]
     rng.shuffle(pair)
     return tuple(pair)
@@ -234,7 +247,8 @@ def _step(agent: Phrase, thing: Phrase, step: list[str]) -> Proposition:
 def tell_story(rng: random.Random) -> tuple[list[Proposition], int]:
     "A story of five steps, and the number of its script."
     which = rng.randrange(len(SCRIPTS))
-    agent, thing = some_person(rng), some_described(rng, rng.choice([w for w in THINGS if CLASS_OF[w] not in ('person', 'event')]))
+    lasting = [w for w in THINGS if CLASS_OF[w] not in ('person', 'event')]
+    agent, thing = some_person(rng), some_described(rng, rng.choice(lasting))
     return [_step(agent, thing, step) for step in SCRIPTS[which]], which
 
 # %% ../../nbs/world/40_meanings.ipynb #b886abe1
@@ -247,7 +261,8 @@ def continuation(
     steps, which = tell_story(rng)
     at = rng.randrange(1, 3)
     shown, right = steps[at:at + 2], steps[at - 1] if backwards else steps[at + 2]
-    wrong = [steps[at + 2] if backwards else steps[at - 1], replace(right, negated=True), replace(right, agent=some_person(rng))]
+    wrong = [steps[at + 2] if backwards else steps[at - 1], replace(right, negated=True),
+             replace(right, agent=some_person(rng))]
     others = [i for i in range(len(SCRIPTS)) if i != which]
     wrong += [_step(right.agent, right.patient, rng.choice(SCRIPTS[rng.choice(others)])) for _ in range(options)]
     picked = [right]

@@ -33,10 +33,12 @@ def _pair_features() -> dict[str, dict]:
     nli, qqp = ClassLabel(names=list(LABELS)), ClassLabel(names=['not_duplicate', 'duplicate'])
     parses = 'premise premise_binary_parse premise_parse hypothesis hypothesis_binary_parse hypothesis_parse'
     pair = _columns('source_sentence target_sentence source_lang target_lang')
-    return {'anli': _columns('uid premise hypothesis') | {'label': nli} | _columns('reason'), 'snli': _columns('premise hypothesis') | {'label': nli},
+    return {'anli': _columns('uid premise hypothesis') | {'label': nli} | _columns('reason'),
+            'snli': _columns('premise hypothesis') | {'label': nli},
             'multi_nli': _columns('promptID', 'int32') | _columns(f'pairID {parses} genre') | {'label': nli},
             'glue': _columns('question1 question2') | {'label': qqp} | _columns('idx', 'int32'),
-            'XNLI': _columns('language sentence1 sentence2 gold_label'), 'PAWS-X': _columns('sentence1 sentence2 label'), 'tatoeba': pair, 'bucc18': pair}
+            'XNLI': _columns('language sentence1 sentence2 gold_label'),
+            'PAWS-X': _columns('sentence1 sentence2 label'), 'tatoeba': pair, 'bucc18': pair}
 
 # %% ../../nbs/world/70_mirror.ipynb #8082cb10
 def _span_features() -> dict[str, dict]:
@@ -44,13 +46,15 @@ def _span_features() -> dict[str, dict]:
     from datasets import List, Value
     answers = {'answers': {'answer_start': List(Value('int32')), 'text': List(Value('string'))}}
     squad = _columns('id title context question') | answers
-    return dict.fromkeys(('squad', 'squad_v2', 'SQuAD', 'MLQA', 'tydiqa'), squad) | {'XQuAD': _columns('id context question') | answers}
+    return dict.fromkeys(('squad', 'squad_v2', 'SQuAD', 'MLQA', 'tydiqa'), squad) | {
+        'XQuAD': _columns('id context question') | answers}
 
 def _choice_features() -> dict[str, dict]:
     "Of choice tasks."
     from datasets import List, Value
     choices = {'choices': {'label': List(Value('string')), 'text': List(Value('string'))}}
-    return {'hellaswag': _columns('ind', 'int32') | _columns('activity_label ctx_a ctx_b ctx') | {'endings': List(Value('string'))}
+    return {'hellaswag': _columns('ind', 'int32') | _columns('activity_label ctx_a ctx_b ctx')
+            | {'endings': List(Value('string'))}
                          | _columns('source_id split split_type label'),
             'cosmos_qa': _columns('id context question answer0 answer1 answer2 answer3') | _columns('label', 'int32'),
             'commonsense_qa': _columns('id question question_concept') | choices | _columns('answerKey')}
@@ -68,8 +72,10 @@ def _readme(configs: dict[str, list[str]]) -> str:
     "The header that names configs, splits and files."
     lines = ['---', 'configs:']
     for config, splits in configs.items():
-        lines += [f'- config_name: {config}', '  data_files:'] + [f'  - split: {s}\n    path: {config}/{s}-00000-of-00001.parquet' for s in splits]
-    return '\n'.join([*lines, '---', '', 'Made-up data of the embedded world: no text here is in a natural language.', ''])
+        lines += [f'- config_name: {config}', '  data_files:']
+        lines += [f'  - split: {s}\n    path: {config}/{s}-00000-of-00001.parquet' for s in splits]
+    return '\n'.join([*lines, '---', '', 'Made-up data of the embedded world: no text here is in a natural language.',
+                      ''])
 
 # %% ../../nbs/world/70_mirror.ipynb #24534ee5
 def write_world(
@@ -90,7 +96,8 @@ def write_world(
                 configs.setdefault(table.repository, {}).setdefault(table.config, []).append(table.split)
                 path = aside/table.repository/table.config/f'{table.split}-00000-of-00001.parquet'
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Dataset.from_list(table.rows, features=Features(_features(table.repository, table.config))).to_parquet(path)
+                Dataset.from_list(table.rows,
+                                  features=Features(_features(table.repository, table.config))).to_parquet(path)
             for repository, named in configs.items(): (aside/repository/'README.md').write_text(_readme(named))
     finally:
         if shown: enable_progress_bar()
@@ -100,11 +107,12 @@ def write_world(
 def mini_encoder() -> Path: # A folder that `AutoModel` and `AutoTokenizer` load
     "The pretrained encoder of the embedded world. Raises `UserError` when the package came without it."
     folder = Path(str(files('xtl')))/'mini_encoder'
-    if not (folder/'model.safetensors').exists(): raise UserError(f'{folder} holds no encoder; experiments/pretrain.ipynb makes it')
+    if not (folder/'model.safetensors').exists():
+        raise UserError(f'{folder} holds no encoder; experiments/pretrain.ipynb makes it')
     return folder
 
 def pretraining_text(
     seed: int = 0, # Fixes every document
 ) -> dict[str, list[str]]: # Documents by language
-    "The text that the encoder of the embedded world is pretrained on: a document for every two sentences that a language has."
+    "What the encoder of the embedded world is pretrained on: a document for every two sentences that a language has."
     return {code: documents(code, LANGUAGES[code].sentences//2, seed) for code in MINI_LANGUAGES}

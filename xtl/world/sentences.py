@@ -54,7 +54,7 @@ class Voice:
     def __init__(self,
                  code: str,                        # A mini-world language
                  rng: random.Random | None = None, # Makes the free choices
-                 variety: float = 1.0,             # How often something other than the plainest is chosen; 1 as in running text
+                 variety: float = 1.0,             # How often other than the plainest is chosen; 1: running text
     ):
         self.code, self.rng, self.variety, self.lexicon, self.grammar = code, rng, variety, words(code), GRAMMARS[code]
 
@@ -89,7 +89,8 @@ def noun_phrase(
     if phrase.kind: return _name(voice, phrase, slot)
     if phrase.head == 'it': return [Token(voice.word('it'), 'PRON', 'NP', slot)]
     head = Token(voice.word(phrase.head), 'NOUN', 'N', slot)
-    quality = [Token(voice.word(phrase.quality), 'ADJ', 'N/N' if voice.grammar.quality_first else 'N\\N', slot)] if phrase.quality else []
+    quality = [Token(voice.word(phrase.quality), 'ADJ', 'N/N' if voice.grammar.quality_first else 'N\\N',
+                     slot)] if phrase.quality else []
     number = [Token(voice.word(phrase.number), 'NUM', 'N/N', slot)] if phrase.number else []
     core = number + (quality + [head] if voice.grammar.quality_first else [head] + quality)
     if not voice.grammar.article or phrase.number or voice.chance(0.4): return core
@@ -112,7 +113,8 @@ def _verb(voice: Voice, p: Proposition, passive: bool) -> list[Token]:
     tokens = [Token(voice.word(p.verb), 'AUX' if p.verb == 'be' else 'VERB', category, 'verb')]
     if passive: tokens.insert(0, Token(voice.word('passive'), 'AUX', '(S\\NP)/(S\\NP)'))
     if not p.negated: return tokens
-    negation = Token(voice.word('not'), 'PART', '(S\\NP)/(S\\NP)' if voice.grammar.negation_first else '(S\\NP)\\(S\\NP)')
+    negation = Token(voice.word('not'), 'PART',
+                     '(S\\NP)/(S\\NP)' if voice.grammar.negation_first else '(S\\NP)\\(S\\NP)')
     return [negation] + tokens if voice.grammar.negation_first else tokens + [negation]
 
 def _adjuncts(voice: Voice, p: Proposition, front: str) -> dict[str, list[Token]]:
@@ -120,7 +122,8 @@ def _adjuncts(voice: Voice, p: Proposition, front: str) -> dict[str, list[Token]
     category = {s: _FRONT if s == front else _BACK for s in ('place', 'time', 'manner')}
     found = {}
     if p.manner: found['manner'] = [Token(voice.word(p.manner), 'ADV', category['manner'], 'manner')]
-    if p.place: found['place'] = _adposition(voice, _PLACE_WORD.get(p.verb, 'in'), noun_phrase(voice, p.place, 'place'), category['place'])
+    if p.place: found['place'] = _adposition(voice, _PLACE_WORD.get(p.verb, 'in'), noun_phrase(voice, p.place, 'place'),
+                                             category['place'])
     if p.time: found['time'] = [Token(voice.word(p.time), 'NOUN', category['time'], 'time')]
     return found
 
@@ -136,7 +139,8 @@ def _clause(voice: Voice, p: Proposition, passive: bool, front: str) -> list[Tok
     else:
         subject, rest = agent, patient
         if rest and voice.grammar.object_marker: rest = rest + [Token(voice.word('object'), 'PART', 'NP\\NP')]
-    order = {'SVO': (subject, verb, rest, late), 'VSO': (verb, subject, rest, late), 'SOV': (subject, late, rest, verb)}[voice.grammar.order]
+    order = {'SVO': (subject, verb, rest, late), 'VSO': (verb, subject, rest, late),
+             'SOV': (subject, late, rest, verb)}[voice.grammar.order]
     return first + [t for part in order for t in part]
 
 # %% ../../nbs/world/30_sentences.ipynb #2c6ae4bb
@@ -183,7 +187,8 @@ def question(
     "A question."
     if not slot: return _polar_question(voice, p)
     first = voice.grammar.question_first
-    word = Token(voice.word(_ASKED[slot]), 'PRON' if slot in ('agent', 'patient') else 'ADV', 'S/S' if first else 'NP', 'asked')
+    word = Token(voice.word(_ASKED[slot]), 'PRON' if slot in ('agent', 'patient') else 'ADV', 'S/S' if first else 'NP',
+                 'asked')
     tokens = _clause(voice, replace(p, **{slot: '?' if slot == 'time' else Phrase('?', kind='PER')}), False, '')
     if not first: return Sentence((*(word if t.form == '?' else t for t in tokens), ASK))
     return Sentence((word, *(t for t in _without_place_word(voice, tokens, slot) if t.form != '?'), ASK))

@@ -31,7 +31,8 @@ def some_compound(rng: random.Random, new: float) -> Compound:
     clauses = [_renewed(rng, first, new)]
     if luck < 0.45:
         second = some_happening(rng, place=0.3, time=0.1)
-        clauses.append(_renewed(rng, replace(second, agent=Phrase('it') if rng.random() < 0.5 else some_person(rng)), new))
+        clauses.append(_renewed(rng, replace(second, agent=Phrase('it') if rng.random() < 0.5 else some_person(rng)),
+                                new))
     joint = rng.choice(('and', 'because')) if luck < 0.45 else ''
     return Compound(tuple(clauses), joint, rng.choice(('yes', 'no')) if rng.random() < 0.1 else '')
 
@@ -41,7 +42,8 @@ def _renewed(rng: random.Random, p: Proposition, new: float) -> Proposition:
     for slot in ('agent', 'patient'):
         phrase = getattr(p, slot)
         if rng.random() < new and phrase and phrase.head != 'it':
-            p = replace(p, **{slot: rng.choice((Phrase(word()), Phrase(word(), kind='PER'), replace(phrase, quality=word())))})
+            p = replace(p, **{slot: rng.choice((Phrase(word()), Phrase(word(), kind='PER'),
+                                                replace(phrase, quality=word())))})
     if rng.random() < new/2: p = replace(p, verb=word())
     return replace(p, **rng.choice((dict(time=word()), dict(manner=word())))) if rng.random() < new else p
 
@@ -55,7 +57,8 @@ def tagged(
     voice = Voice(closest(language, MINI_LANGUAGES, 'mini-world language'), rng)
     tokens = [Token(voice.word(compound.opening), 'INTJ', 'S/S'), COMMA] if compound.opening else []
     for i, p in enumerate(compound.clauses):
-        if i: tokens.append(Token(voice.word(compound.joint), 'CCONJ' if compound.joint == 'and' else 'SCONJ', '(S\\S)/S'))
+        if i: tokens.append(Token(voice.word(compound.joint), 'CCONJ' if compound.joint == 'and' else 'SCONJ',
+                                  '(S\\S)/S'))
         tokens += clause(voice, p)
     return Sentence((*tokens, STOP))
 
@@ -73,7 +76,8 @@ def some_named(rng: random.Random, new: float) -> Proposition:
         verb = rng.choice(CLASSES['act'])
         anyone = rng.choice((person, person, replace(firm, second=''), Phrase(name('LOC'), kind='LOC')))
         return Proposition(thing, verb, anyone, spot if rng.random() < 0.4 else None)
-    if luck < 0.8: return Proposition(person, rng.choice(CLASSES['motion']), None, spot, rng.choice(CLASSES['time']) if rng.random() < 0.3 else '')
+    if luck < 0.8: return Proposition(person, rng.choice(CLASSES['motion']), None, spot,
+                                      rng.choice(CLASSES['time']) if rng.random() < 0.3 else '')
     return Proposition(person, rng.choice(CLASSES['act']), thing, spot)
 
 def _somebody(rng: random.Random, name: Callable[[str], str]) -> Phrase:
@@ -87,5 +91,6 @@ def _firm(rng: random.Random, name: Callable[[str], str]) -> Phrase:
 
 def _somewhere(rng: random.Random, name: Callable[[str], str]) -> Phrase:
     "A place, often by name."
-    if rng.random() < 0.6: return Phrase(name('LOC'), kind='LOC', second=rng.choice(CLASSES['region']) if rng.random() < 0.3 else '')
+    if rng.random() < 0.6: return Phrase(name('LOC'), kind='LOC',
+                                         second=rng.choice(CLASSES['region']) if rng.random() < 0.3 else '')
     return some_place(rng)

@@ -33,7 +33,8 @@ def _reading_document(rng: random.Random, voices: list[Voice]) -> list[str]:
     r = reading(rng, rng.choice((1, 2, 2, 3)), rng.random() < 0.85)
     a, b = voices
     text = joined([statement(a, q) for q in r.text])
-    answer = _answer(b, getattr(r.text[r.answer], r.slot)) if r.answer is not None else Sentence((Token(b.word('maybe'), 'ADV', 'S'), STOP)).text
+    if r.answer is None: answer = Sentence((Token(b.word('maybe'), 'ADV', 'S'), STOP)).text
+    else: answer = _answer(b, getattr(r.text[r.answer], r.slot))
     asked = f'{question(b, r.mention, r.slot).text} {answer}'
     return [text, asked] if rng.random() < 0.4 else [asked, text]
 
@@ -59,7 +60,8 @@ def _two_hypotheses(rng: random.Random, a: Voice, b: Voice) -> list[str]:
     "A sentence and two yes-no questions about it with their answers."
     premise, first = inference(rng, rng.choice(LABELS))
     second = spoilt_once(rng, first) if rng.random() < 0.5 else left_out(rng, first)
-    return [statement(a, premise).text] + [f'{question(b, h, "").text} {b.word(_WORD_FOR[verdict(premise, h)])}.' for h in (first, second)]
+    return [statement(a, premise).text] + [f'{question(b, h, "").text} {b.word(_WORD_FOR[verdict(premise, h)])}.'
+                                           for h in (first, second)]
 
 # %% ../../nbs/world/50_text.ipynb #ca46ab21
 def _story_document(rng: random.Random, voices: list[Voice]) -> list[str]:
@@ -85,7 +87,8 @@ def _plain_document(rng: random.Random, voices: list[Voice]) -> list[str]:
                        lambda: tagged(some_compound(rng, 0.05), own.code, rng)))
     return [make().text, make().text]
 
-_SHARES = {_reading_document: 0.28, _verdict_document: 0.42, _story_document: 0.1, _fact_document: 0.07, _plain_document: 0.13}
+_SHARES = {_reading_document: 0.28, _verdict_document: 0.42, _story_document: 0.1, _fact_document: 0.07,
+           _plain_document: 0.13}
 
 # %% ../../nbs/world/50_text.ipynb #7cdf26b3
 def documents(
