@@ -70,7 +70,7 @@ class Intermediate:
     def settings(self) -> TrainSettings:
         "How it is trained."
         s = self.space.study
-        return TrainSettings(int(fingerprint(['intermediate', self.seed])[:8], 16), precision=s.precision, piece_tokens=s.piece_tokens, freeze_embeddings=s.freeze_embeddings, packing=s.packing, compile=s.compile)
+        return TrainSettings(int(fingerprint(['intermediate', self.seed])[:8], 16), precision=s.precision, micro_batch_tokens=s.piece_tokens, freeze_embeddings=s.freeze_embeddings, packing=s.packing, compile=s.compile)
 
     @property
     def budgets(self) -> list[float]:

@@ -79,7 +79,7 @@ def target_run(
     study, prepared = space.study, space.prepared
     rows = {k: Path(v).name for k, v in prepared.folders.items() if k.startswith(f'{target}/')}
     inputs = dict(encoder=space.identity['fingerprint'], begin=begin and begin.name, rows=rows, recipe=asdict(space.recipe(target)), flops=flops, seed=seed if flops else 0,
-                  precision=study.precision, piece_tokens=study.piece_tokens, freeze_embeddings=study.freeze_embeddings, packing=study.packing, compile=study.compile, processes=study.processes, retrieval=None if TARGETS[target].train else asdict(retrieval_settings(study)),
+                  precision=study.precision, micro_batch_tokens=study.piece_tokens, freeze_embeddings=study.freeze_embeddings, packing=study.packing, compile=study.compile, processes=study.processes, retrieval=None if TARGETS[target].train else asdict(retrieval_settings(study)),
                   code=code_version('encoder/*', 'training/*', 'evaluation/*', 'transfer/*'))
     def compute(into):
         state = _fine_tune(space, target, begin, flops, seed, fingerprint(inputs), observe) if flops else None
