@@ -66,7 +66,7 @@ class Layers(torch.nn.Module):
     "An encoder whose layers are tables: a token means the same wherever it stands."
     def __init__(self, layers=4, width=12, words=400, seed=0):
         super().__init__()
-        self.config = SimpleNamespace(num_hidden_layers=layers, hidden_size=width, pad_token_id=1)
+        self.config = SimpleNamespace(num_hidden_layers=layers, hidden_size=width, pad_token_id=1, model_type='tables')
         self.tables = torch.randn(layers + 1, words, width, generator=torch.Generator().manual_seed(seed))
 
     def forward(self, input_ids, attention_mask, output_hidden_states): return SimpleNamespace(hidden_states=[t[input_ids] for t in self.tables])

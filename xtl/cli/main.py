@@ -9,10 +9,10 @@ __all__ = ['COMMANDS', 'main']
 import os, signal, sys
 
 from ..core.errors import UserError
-from . import afterwards, plan, run # whose commands join the app
+from . import afterwards, encoder, plan, run # whose commands join the app
 from .app import Stopped, app
 
-COMMANDS = (plan, run, afterwards)
+COMMANDS = (plan, run, afterwards, encoder)
 
 # %% ../../nbs/cli/50_main.ipynb #ac19ace8
 def _stop(signal_number, frame): raise Stopped

@@ -59,7 +59,7 @@ def reading(
     place, pad = encoder.get_input_embeddings().weight.device, encoder.config.pad_token_id
     limit = row_limit(encoder.config, tokenizer)
     rows = [tokenizer(text)['input_ids'] for text in (PROBES[0], PROBES[1] + PROBES[0])]
-    short, long = (row[:limit//(2 - n) - 1] + row[-1:] for n, row in enumerate(rows))
+    short, long = (row[:-1][:limit//(2 - n) - 1] + row[-1:] for n, row in enumerate(rows))
     n, width = len(short), len(long)
     ids = torch.tensor([short + [pad]*(width - n), long], device=place)
     mask = torch.tensor([[1]*n + [0]*(width - n), [1]*width], device=place)

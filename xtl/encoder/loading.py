@@ -154,7 +154,10 @@ def load_tokenizer(
 ):                               # A fast one; its `model_max_length` is the longest row that the encoder can read
     "The encoder's tokenizer. Raises `UserError` when there is none, or its tokens are not those of `tokenizer.json`."
     config, own = encoder_config(name, revision), _file_tokenizer(name, revision)
-    tokenizer = _pretrained(AutoTokenizer, name, revision)
+    try: tokenizer = _pretrained(AutoTokenizer, name, revision)
+    except UserError:
+        if own is None: raise
+        tokenizer = _pretrained(PreTrainedTokenizerFast, name, revision) # the file without the class that is named
     if not getattr(tokenizer, 'is_fast', False):
         raise UserError(f"the tokenizer of '{name}' has no fast version, which offsets need")
     if own and _other_text(tokenizer, own) is not None:

@@ -75,7 +75,8 @@ def embed(
     encoder.eval()
     vectors = vector_places(config.num_hidden_layers + 1, len(encoded.lengths), config.hidden_size, how.layer, folder)
     for rows in evaluation_batches(encoded):
-        batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in collate(encoded, rows, config.pad_token_id).items()}
+        arrays = collate(encoded, rows, config.pad_token_id)
+        batch = {k: torch.from_numpy(arrays[k]).to(accelerator.device) for k in ('input_ids', 'attention_mask')}
         with accelerator.autocast(): hidden = hidden_states(encoder, **batch)
         special = special_tokens(batch['attention_mask'])
         pooled = pool(hidden, batch['attention_mask'], special, how.pooling, how.special).cpu().numpy()
