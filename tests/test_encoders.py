@@ -11,16 +11,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xtl.core.errors import UserError
+from xtl.data.tokens import word_pieces
 from xtl.encoder.checks import check_encoder
 from xtl.encoder.heads import HeadSpec
 from xtl.encoder.loading import PROBES, encoder_identity, encoder_place, load_encoder, load_tokenizer
 from xtl.encoder.model import TransferModel, label_count, loss_sum
 from xtl.encoder.packing import encode_batch, hidden_states
-from xtl.training.cost import shape_of
-from xtl.training.loop import start
-from xtl.training.state import load_state, save_state
-from xtl.training.batches import TrainSettings
-from xtl.training.table import encoder_weights
 
 TEXT = [*PROBES, 'the old boat sank near the harbour', 'der alte Kahn liegt am Ufer', 'лодка у берега', '船は港の近くで沈んだ',
         'where is the boat now ?', 'it lies under water , near the lake']*20
@@ -299,3 +295,10 @@ def test_everything_that_changes_tokens_or_weights_is_in_the_identity(tmp_path):
     assert len(seen) == 8
     (tmp_path/'e'/'README.md').write_text('about')
     assert encoder_identity(str(tmp_path/'e'))['fingerprint'] in seen
+
+
+@pytest.mark.parametrize('make', [sentencepiece, bytelevel, gemma, wordpiece, unigram])
+def test_words_of_a_tagged_sentence_are_read_as_in_running_text(make):
+    tokenizer, words = make(), 'the old boat sank , near the lake'.split()
+    pieces = next(word_pieces([words], tokenizer))
+    assert len(pieces) == len(words) and sum(pieces, []) == tokenizer(' '.join(words), add_special_tokens=False)['input_ids']
