@@ -301,4 +301,7 @@ def test_everything_that_changes_tokens_or_weights_is_in_the_identity(tmp_path):
 def test_words_of_a_tagged_sentence_are_read_as_in_running_text(make):
     tokenizer, words = make(), 'the old boat sank , near the lake'.split()
     pieces = next(word_pieces([words], tokenizer))
-    assert len(pieces) == len(words) and sum(pieces, []) == tokenizer(' '.join(words), add_special_tokens=False)['input_ids']
+    assert len(pieces) == len(words)
+    if make is gemma: # its few pieces cross words in running text, which a tagged word's cannot; the mark before a word is what counts
+        assert [tokenizer.convert_ids_to_tokens(p)[0][0] for p in pieces[1:]] == ['▁']*(len(words) - 1)
+    else: assert sum(pieces, []) == tokenizer(' '.join(words), add_special_tokens=False)['input_ids']
