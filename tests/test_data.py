@@ -14,7 +14,8 @@ from xtl.core.errors import UserError
 from xtl.data.preparation import Preparation, languages_of, prepare
 from xtl.data.ccgbank import read_ccgbank, tagged_sentences
 from xtl.data.rows import MARKED, Rows, read_rows
-from xtl.data.sources import DataSettings, MissingData, source_for
+from xtl.data.lines import MissingData
+from xtl.data.sources import DataSettings, source_for
 from xtl.data.text import pretraining_texts
 from xtl.data.tokens import Encoded, encode
 from xtl.encoder.loading import load_tokenizer

@@ -25,7 +25,8 @@ from xtl.data.bucc import BuccSplit, Corpus
 from xtl.core.errors import UserError
 from xtl.core.files import read_json
 from xtl.data.preparation import Preparation
-from xtl.data.sources import DataSettings, MissingData
+from xtl.data.lines import MissingData
+from xtl.data.sources import DataSettings
 from xtl.data.tokens import Encoded, encode_corpora
 from xtl.encoder.heads import HeadSpec
 from xtl.encoder.loading import load_encoder, load_tokenizer
@@ -68,7 +69,7 @@ class Layers(torch.nn.Module):
     "An encoder whose layers are tables: a token means the same wherever it stands."
     def __init__(self, layers=4, width=12, words=400, seed=0):
         super().__init__()
-        self.config = SimpleNamespace(num_hidden_layers=layers, hidden_size=width, pad_token_id=1)
+        self.config = SimpleNamespace(num_hidden_layers=layers, hidden_size=width, pad_token_id=1, model_type='tables')
         self.tables = torch.randn(layers + 1, words, width, generator=torch.Generator().manual_seed(seed))
 
     def forward(self, input_ids, attention_mask, output_hidden_states): return SimpleNamespace(hidden_states=[t[input_ids] for t in self.tables])

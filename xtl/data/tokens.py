@@ -137,9 +137,10 @@ def word_pieces(
     sentences: list[list[str]], # Words
     tokenizer,                  # A fast tokenizer
 ) -> Iterator[list[list[int]]]: # A sentence at a time: the pieces of each word
-    "The pieces of each word, at least one of them."
+    "The pieces that each word has in running text, at least one of them."
+    spaced = [[' '*(n > 0) + word for n, word in enumerate(words)] for words in sentences] # some mark the space before a word
     for chunk in _chunks(len(sentences)):
-        batch = _tokenise(tokenizer, chunk, [sentences], is_split_into_words=True, add_special_tokens=False)
+        batch = _tokenise(tokenizer, chunk, [spaced], is_split_into_words=True, add_special_tokens=False)
         for words, encoding in zip(sentences[chunk], batch.encodings):
             pieces = [[] for _ in words]
             for token, word in zip(encoding.ids, encoding.word_ids): pieces[word].append(token)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..core.errors import fingerprint
 from .heads import HeadSpec, build_head
-from .packing import Packed, read_rows
+from .packing import Packed, encode_batch
 
 # %% ../../nbs/encoder/40_model.ipynb #41683e5b
 class TransferModel(nn.Module):
@@ -25,25 +25,28 @@ class TransferModel(nn.Module):
     ):
         super().__init__()
         self.encoder, self.specs = encoder, heads
-        self.heads = nn.ModuleDict({name: build_head(spec, encoder.config, int(fingerprint([seed, name])[:8], 16)) for name, spec in heads.items()})
+        def head(name): return build_head(heads[name], encoder.config, int(fingerprint([seed, name])[:8], 16))
+        self.heads = nn.ModuleDict({name: head(name) for name in heads})
 
-    def forward(self, task: str, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, packed: Packed | None = None) -> torch.Tensor:
+    def forward(self, task: str, input_ids: torch.Tensor, attention_mask: torch.Tensor | None,
+                packed: Packed | None = None) -> torch.Tensor:
         "Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]."
-        logits = self.heads[task](read_rows(self.encoder, input_ids, attention_mask, packed))
+        logits = self.heads[task](encode_batch(self.encoder, input_ids, attention_mask, packed))
         return logits.view(-1, self.specs[task].labels) if self.specs[task].kind == 'choice' else logits
 
 # %% ../../nbs/encoder/40_model.ipynb #043bb256
 def loss_sum(
     kind: str,                   # Of the head
     logits: torch.Tensor,        # As the model gives them
-    labels: torch.Tensor,        # Class numbers [rows], tags [rows, tokens] with -100 for none, or first and last token [rows, 2]
-    mask: torch.Tensor | None,   # 1 for real tokens, [rows, tokens], none where all are; a span cannot lie in the padding
+    labels: torch.Tensor,        # Classes [rows], tags [rows, tokens], -100 for none, or first and last token [rows, 2]
+    mask: torch.Tensor | None,   # 1 for real tokens, [rows, tokens], none where all are; no span lies in the padding
 ) -> torch.Tensor:
-    "Cross-entropy in single precision, summed over `label_count` labels; a span's is the mean of its start's and its end's."
+    "Cross-entropy in single precision, summed over `label_count` labels; a span's is the mean of start's and end's."
     logits = logits.float()
     if kind == 'span':
         if mask is not None: logits = logits.masked_fill(mask[:, :, None] == 0, torch.finfo(logits.dtype).min)
-        return (F.cross_entropy(logits[:, :, 0], labels[:, 0], reduction='sum') + F.cross_entropy(logits[:, :, 1], labels[:, 1], reduction='sum'))/2
+        def side(n): return F.cross_entropy(logits[:, :, n], labels[:, n], reduction='sum')
+        return (side(0) + side(1))/2
     return F.cross_entropy(logits.transpose(1, 2) if kind == 'token' else logits, labels, reduction='sum')
 
 def label_count(

@@ -54,7 +54,8 @@ def read_logits(
     accelerator = Accelerator(mixed_precision=precision)
     model.eval()
     for rows in evaluation_batches(encoded):
-        batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in collate(encoded, rows, model.encoder.config.pad_token_id).items()}
+        arrays = collate(encoded, rows, model.encoder.config.pad_token_id)
+        batch = {k: torch.from_numpy(arrays[k]).to(accelerator.device) for k in ('input_ids', 'attention_mask')}
         with accelerator.autocast(): logits = model(task, batch['input_ids'], batch['attention_mask'])
         yield rows, logits.float().cpu().numpy()
 
@@ -103,6 +104,7 @@ def best_span(
     s, e = np.unravel_index(total.argmax(), total.shape)
     return float(total[s, e]), int(starts[s]), int(ends[e])
 
+# %% ../../nbs/evaluation/50_decoding.ipynb #4a475e71
 @dataclass(frozen=True)
 class Answers:
     "The best answer of every question, and how far ahead of it no answer is."
@@ -113,8 +115,9 @@ def read_answers(
     batches: Iterator[tuple[np.ndarray, np.ndarray]], # Rows and logits
     encoded: Encoded,                                 # The split
 ) -> Answers:
-    "The best answer over all windows of a context, of equal ones that of the first window, and the lowest score of no answer over the same windows."
-    start, char, example, gold = encoded.arrays['start'], encoded.arrays['char'], encoded.arrays['example'], encoded.gold
+    "The best answer over all windows, of equal ones that of the first, and the lowest score of no answer over them."
+    start, char, example = (encoded.arrays[k] for k in ('start', 'char', 'example'))
+    gold = encoded.gold
     best, null = {}, {}
     for rows, logits in batches:
         for row, row_logits in zip(rows, logits):
@@ -126,6 +129,7 @@ def read_answers(
     return Answers({i: gold.context[n][best[n][2]:best[n][3]] if n in best else '' for n, i in enumerate(gold.id)},
                    {i: null[n] + best[n][0] if n in best else np.inf for n, i in enumerate(gold.id)})
 
+# %% ../../nbs/evaluation/50_decoding.ipynb #021e9f23
 def predict_answers(
     batches: Iterator[tuple[np.ndarray, np.ndarray]], # Rows and logits
     encoded: Encoded,                                 # The split
@@ -137,8 +141,8 @@ def predict_answers(
 def null_threshold(
     gold: dict[str, list[str]], # Right answers by id; none where there is none
     answers: Answers,           # Of the same questions
-) -> float:                     # Largest value of `Answers.null` at which a question is answered; minus infinity for none
-    "The threshold of the best F1 by SQuAD 2.0's rules; of equal ones that which answers least. Raises `UserError` without questions."
+) -> float:                     # Largest value of `Answers.null` that is answered; minus infinity for none
+    "The threshold of the best F1 by SQuAD 2.0's rules; of equal ones that which answers least."
     if not gold: raise UserError('a threshold needs questions to be set by')
     ids = sorted(gold, key=lambda i: answers.null[i])
     null = np.array([answers.null[i] for i in ids])
@@ -146,7 +150,7 @@ def null_threshold(
     gain[:-1][null[1:] == null[:-1]] = -np.inf # no cut between equals
     best = int(gain.argmax())
     if gain[best] <= 0: return -np.inf
-    return float(null[best]) if best == len(ids) - 1 else float(null[best] + null[best + 1]) / 2
+    return float(null[best]) if best == len(ids) - 1 else float(null[best] + null[best + 1])/2
 
 def answer_or_not(
     answers: Answers,  # What was read

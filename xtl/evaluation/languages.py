@@ -42,7 +42,8 @@ def gold_of(
     if encoded.head == 'span': return {i: list(a) for i, a in zip(encoded.gold.id, encoded.gold.answers)}
     return encoded.gold.label.tolist()
 
-PREDICT: dict[str, Callable] = dict(sequence=predict_labels, choice=predict_labels, token=predict_tags, span=predict_answers)
+PREDICT: dict[str, Callable] = dict(
+    sequence=predict_labels, choice=predict_labels, token=predict_tags, span=predict_answers)
 
 def evaluate(
     model: TransferModel,  # Trained on the target
@@ -62,17 +63,21 @@ def evaluate_retrieval(
     development: Encoded | None = None,  # BUCC: sentences whose pairs set the threshold
     how: RetrievalSettings = RetrievalSettings(), # Layer, pooling and similarity
     precision: str = 'no',               # Accelerate's mixed precision
-    scratch: Path | None = None,         # Where vectors are kept that are too large for memory; the system's place for such files by default
+    scratch: Path | None = None,         # Where vectors too large for memory are kept; the system's place by default
 ) -> Evaluated:
     "Predictions and scores of a retrieval target in one language, and the score of every layer."
     how = replace(how, layer=chosen_layer(how.layer, encoder.config.num_hidden_layers))
     gold, names, curve = gold_of(target, encoded), sentence_names(encoded), []
     layers = embed(encoder, encoded, how, precision, scratch)
     known, mates, known_gold = repeat(None), None, None
-    if target == 'bucc': known, mates, known_gold = embed(encoder, development, how, precision, scratch), sentence_names(development), gold_pairs(development)
+    if target == 'bucc':
+        known = embed(encoder, development, how, precision, scratch)
+        mates, known_gold = sentence_names(development), gold_pairs(development)
     for layer, (sides, known_sides) in enumerate(zip(layers, known)):
         if target == 'tatoeba': found = tatoeba_predictions(*sides, how.similarity).tolist()
-        else: found = accept(candidate_pairs(*names, *sides), best_threshold(candidate_pairs(*mates, *known_sides), known_gold))
+        else:
+            threshold = best_threshold(candidate_pairs(*mates, *known_sides), known_gold)
+            found = accept(candidate_pairs(*names, *sides), threshold)
         scores = score(target, encoded.info['language'], gold, found)
         curve.append(scores[TARGETS[target].metric])
         if layer == how.layer: chosen = Evaluated(found, scores, curve)
@@ -92,7 +97,8 @@ def evaluate_intermediate(
     encoded: Encoded,      # Its development rows
     precision: str = 'no', # Accelerate's mixed precision
 ) -> dict[str, float]:     # Metric -> points
-    "Scores of an intermediate task on its development rows: accuracy, or F1 and exact match. Of SQuAD 2.0's one half sets the threshold and the other is scored, its test set being hidden."
+    """Scores of an intermediate task on its development rows: accuracy, or F1 and exact match.
+    Of SQuAD 2.0's one half sets the threshold and the other is scored, its test set being hidden."""
     batches = read_logits(model, task, encoded, precision)
     if task == 'squad2': return _squad2(read_answers(batches, encoded), encoded)
     gold, predictions = gold_of(task, encoded), PREDICT[encoded.head](batches, encoded)

@@ -7,7 +7,7 @@ __all__ = ['accuracy', 'tagging_scores', 'squad_normalise', 'mlqa_normalise', 'a
            'squad2_scores', 'pair_scores', 'score']
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #7afd79e5
-import re, string, unicodedata, warnings
+import re, string, unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -19,7 +19,8 @@ from ..tasks.paper import TARGETS
 # %% ../../nbs/evaluation/10_metrics.ipynb #4701f1ba
 def _same_length(gold: Sequence, predictions: Sequence, what: str) -> None:
     if len(gold) == 0: raise UserError(f"no gold {what} to score against")
-    if len(gold) != len(predictions): raise UserError(f"{len(predictions)} predicted {what} for {len(gold)} gold {what}")
+    if len(gold) != len(predictions):
+        raise UserError(f"{len(predictions)} predicted {what} for {len(gold)} gold {what}")
 
 def accuracy(
     gold: Sequence,        # The right labels or indices
@@ -27,21 +28,26 @@ def accuracy(
 ) -> dict[str, float]:     # `accuracy` in points
     "The share of items that are right. Raises `UserError` for unequal lengths or no items."
     _same_length(gold, predictions, 'items')
-    return {'accuracy': sum(g == p for g, p in zip(gold, predictions)) / len(gold) * 100}
+    return {'accuracy': sum(g == p for g, p in zip(gold, predictions))/len(gold) * 100}
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #19af2b83
+def _prefixed(tag: str) -> str:
+    "A tag as seqeval 1 must be given it to count what version 0.0.12 counts."
+    if tag == 'O' or re.match('[BIES]-', tag): return tag
+    return f"{tag[0] if tag[:1] in ('B', 'E', 'S') else 'I'}-{tag}"
+
 def tagging_scores(
     gold: Sequence[Sequence[str]],        # The right tags, a list a sentence
     predictions: Sequence[Sequence[str]], # The predicted tags of the same sentences
 ) -> dict[str, float]:                    # `f1`, `precision`, `recall` in points
-    "Micro-averaged span scores by seqeval. Raises `UserError` where sentences or tags are missing."
+    "Micro-averaged span scores, as seqeval 0.0.12 gives them. Raises `UserError` where sentences or tags are missing."
     _same_length(gold, predictions, 'sentences')
     for n, (right, predicted) in enumerate(zip(gold, predictions), 1):
-        if len(right) != len(predicted): raise UserError(f"sentence {n} has {len(predicted)} predicted tags for {len(right)} words")
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*seems not to be NE tag') # parts of speech are none, and XTREME scores them all the same
-        from seqeval.metrics.sequence_labeling import precision_recall_fscore_support # here: it brings scikit-learn along
-        precision, recall, f1, _ = precision_recall_fscore_support([list(s) for s in gold], [list(s) for s in predictions], average='micro', zero_division=0)
+        if len(right) != len(predicted):
+            raise UserError(f"sentence {n} has {len(predicted)} predicted tags for {len(right)} words")
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support # here: it brings scikit-learn along
+    sides = ([list(map(_prefixed, sentence)) for sentence in side] for side in (gold, predictions))
+    precision, recall, f1, _ = precision_recall_fscore_support(*sides, average='micro', zero_division=0)
     return {'f1': float(f1) * 100, 'precision': float(precision) * 100, 'recall': float(recall) * 100}
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #558b490b
@@ -70,7 +76,7 @@ def mlqa_normalise(
     text: str,     # An answer
     language: str, # Code of its language
 ) -> str:          # What is compared
-    "MLQA's normalisation: lower case, no punctuation of any script, none of the language's articles, Chinese characters apart."
+    "MLQA's: lower case, no punctuation of any script, none of the language's articles, Chinese characters apart."
     text = ''.join(c for c in text.lower() if not _is_punctuation(c))
     if language in _ARTICLES: text = re.sub(_ARTICLES[language], ' ', text)
     if language == 'zh': text = re.sub('([\u4e00-\u9fa5])', r' \1 ', text)
@@ -85,21 +91,23 @@ def answer_f1(
     gold_words, predicted_words = gold.split(), predicted.split()
     common = (Counter(gold_words) & Counter(predicted_words)).total()
     if common == 0: return 0.
-    precision, recall = common / len(predicted_words), common / len(gold_words)
-    return 2 * precision * recall / (precision + recall)
+    precision, recall = common/len(predicted_words), common/len(gold_words)
+    return 2*precision*recall/(precision + recall)
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #1f7c85c1
 def _same_ids(gold: Mapping, predictions: Mapping) -> None:
     if not gold: raise UserError('no gold questions to score against')
-    if unknown := [i for i in predictions if i not in gold]: raise UserError(f"{len(unknown)} answers to unknown questions, the first '{unknown[0]}'")
-    if missing := [i for i in gold if i not in predictions]: raise UserError(f"{len(missing)} of {len(gold)} questions without an answer, the first '{missing[0]}'")
+    if unknown := [i for i in predictions if i not in gold]:
+        raise UserError(f"{len(unknown)} answers to unknown questions, the first '{unknown[0]}'")
+    if missing := [i for i in gold if i not in predictions]:
+        raise UserError(f"{len(missing)} of {len(gold)} questions without an answer, the first '{missing[0]}'")
 
 def answer_scores(
     gold: Mapping[str, Sequence[str]],                   # The right answers of each question, by its id
     predictions: Mapping[str, str],                      # The predicted answer of each question
     normalise: Callable[[str], str] = squad_normalise,   # Applied to both before they are compared
 ) -> dict[str, float]:                                   # `f1`, `exact_match` in points
-    "Mean F1 and exact match, each the best over a question's gold answers. Raises `UserError` for missing or unknown ids."
+    "Mean F1 and exact match, the best over a question's gold answers. Raises `UserError` for missing or unknown ids."
     _same_ids(gold, predictions)
     f1, exact = [], []
     for question, answers in gold.items():
@@ -107,7 +115,7 @@ def answer_scores(
         predicted, normalised = normalise(predictions[question]), [normalise(a) for a in answers]
         f1.append(max(answer_f1(a, predicted) for a in normalised))
         exact.append(predicted in normalised)
-    return {'f1': 100 * fsum(f1) / len(gold), 'exact_match': 100 * sum(exact) / len(gold)}
+    return {'f1': 100 * fsum(f1)/len(gold), 'exact_match': 100 * sum(exact)/len(gold)}
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #c5a6e124
 def squad2_question(
@@ -121,12 +129,15 @@ def squad2_question(
 def squad2_scores(
     gold: Mapping[str, Sequence[str]], # The right answers of each question, by its id; none where there is none
     predictions: Mapping[str, str],    # The predicted answer of each question; empty for no answer
-) -> dict[str, float]:                 # `f1`, `exact_match`; with `HasAns_` and `NoAns_` before them over such questions alone, where there are any; in points
+) -> dict[str, float]: # `f1`, `exact_match`; with `HasAns_`, `NoAns_` before them over such questions alone; in points
     "The figures of SQuAD 2.0's evaluator, `evaluate-v2.0.py`. Raises `UserError` for missing or unknown ids."
     _same_ids(gold, predictions)
     rows = [(len(answers) > 0, *squad2_question(answers, predictions[i])) for i, answers in gold.items()]
     parts = {'': rows, 'HasAns_': [r for r in rows if r[0]], 'NoAns_': [r for r in rows if not r[0]]}
-    return {f'{part}{metric}': 100 * fsum(r[n] for r in found) / len(found) for part, found in parts.items() if found for n, metric in ((2, 'f1'), (1, 'exact_match'))}
+    parts = {part: found for part, found in parts.items() if found}
+    def mean(found, n): return 100*fsum(r[n] for r in found)/len(found)
+    columns = ((2, 'f1'), (1, 'exact_match'))
+    return {f'{part}{metric}': mean(found, n) for part, found in parts.items() for n, metric in columns}
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #9235fb5f
 def pair_scores(
@@ -138,8 +149,8 @@ def pair_scores(
     if not gold: raise UserError('no gold pairs to score against')
     right = len(gold & predictions)
     if right == 0: return {'f1': 0., 'precision': 0., 'recall': 0.}
-    precision, recall = right / len(predictions), right / len(gold)
-    return {'f1': 2 * precision * recall / (precision + recall) * 100, 'precision': precision * 100, 'recall': recall * 100}
+    precision, recall = right/len(predictions), right/len(gold)
+    return {'f1': 2*precision*recall/(precision + recall) * 100, 'precision': precision * 100, 'recall': recall * 100}
 
 # %% ../../nbs/evaluation/10_metrics.ipynb #2c77bad4
 def score(
@@ -152,4 +163,5 @@ def score(
     kind = TARGETS[closest(target, TARGETS, 'target')].head
     if target == 'bucc': return pair_scores(gold, predictions)
     if target == 'mlqa': return answer_scores(gold, predictions, partial(mlqa_normalise, language=language))
-    return {'sequence': accuracy, 'retrieval': accuracy, 'token': tagging_scores, 'span': answer_scores}[kind](gold, predictions)
+    kinds = {'sequence': accuracy, 'retrieval': accuracy, 'token': tagging_scores, 'span': answer_scores}
+    return kinds[kind](gold, predictions)

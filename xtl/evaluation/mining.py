@@ -27,7 +27,8 @@ def proposals(
     score: str = 'margin', # 'margin', as XTREME, or 'cosine'
 ) -> Mined:                # The best pair of each source, then of each target vector; a pair may stand twice
     "The best neighbour of every sentence of both sides, by margin or cosine."
-    by = margin_scores(source, target) if closest(score, ('margin', 'cosine'), 'similarity') == 'margin' else (source.scores, target.scores)
+    wanted = closest(score, ('margin', 'cosine'), 'similarity')
+    by = margin_scores(source, target) if wanted == 'margin' else (source.scores, target.scores)
     pairs, scores = [], []
     for near, values in zip((source, target), by):
         best = values.argmax(1)[:, None]
@@ -72,11 +73,11 @@ def best_threshold(
     scores = np.array([c[2] for c in ranked], dtype=np.float64)
     right = np.cumsum([(s, t) in gold for s, t, _ in ranked])
     if not len(ranked) or right[-1] == 0: return -np.inf
-    f1 = 2 * right / (np.arange(1, len(ranked) + 1) + len(gold))
+    f1 = 2 * right/(np.arange(1, len(ranked) + 1) + len(gold))
     f1[:-1][scores[1:] == scores[:-1]] = -1 # no cut between equals
     best = int(f1.argmax())
     if best == len(ranked) - 1: return float(scores[best])
-    middle = float(scores[best] + scores[best + 1]) / 2
+    middle = float(scores[best] + scores[best + 1])/2
     return middle if middle > scores[best + 1] else float(scores[best]) # neighbouring floats have nothing between them
 
 def accept(
@@ -96,9 +97,10 @@ def candidate_pairs(
     chunk: int = 8192,                  # Rows and columns of a block
     device: str | None = None,          # Where to search; the GPU if there is one
 ) -> list[Candidate]:                   # Best first
-    "The mined pairs by their names, without sentences of several. Raises `UserError` where vectors and names differ in number."
+    "The mined pairs by their names, without sentences of several. Raises `UserError` for names that do not fit."
     for names, vectors in ((source_names, source_vectors), (target_names, target_vectors)):
         if len(names) != len(vectors): raise UserError(f"{len(vectors)} vectors for {len(names)} sentences")
     mined = mine(source_vectors, target_vectors, score=score, chunk=chunk, device=device)
-    named = ((source_names[s], target_names[t], points) for (s, t), points in zip(mined.pairs.tolist(), mined.scores.tolist()))
+    found = zip(mined.pairs.tolist(), mined.scores.tolist())
+    named = ((source_names[s], target_names[t], points) for (s, t), points in found)
     return [(s, t, points) for s, t, points in named if s is not None and t is not None]

@@ -28,10 +28,11 @@ def pool(
     real = attention_mask.bool()
     if closest(how, ('mean', 'cls'), 'pooling') == 'cls':
         first = real.int().argmax(1) # the first real token, on whichever side the padding is
-        return torch.stack([layer[torch.arange(len(layer), device=layer.device), first].float() for layer in hidden_states])
+        def of_first(layer): return layer[torch.arange(len(layer), device=layer.device), first].float()
+        return torch.stack([of_first(layer) for layer in hidden_states])
     counted = real if special else real & ~special_tokens_mask.bool()
     counted = torch.where(counted.any(1, keepdim=True), counted, real)
-    weights = counted / counted.sum(1, keepdim=True)
+    weights = counted/counted.sum(1, keepdim=True)
     return torch.stack([torch.einsum('st,stw->sw', weights, layer.float()) for layer in hidden_states])
 
 # %% ../../nbs/evaluation/30_neighbours.ipynb #58d448d5
@@ -45,7 +46,7 @@ def default_layer(
     n_layers: int, # Layers of the encoder, without the embeddings
 ) -> int:          # Index into `hidden_states`, 1 to `n_layers`
     "The layer that XTREME takes for 12 and 24 layers, and one as far up for any other depth."
-    share = np.interp(n_layers, [12, 24], [xtreme_layer(7) / 12, xtreme_layer(13) / 24])
+    share = np.interp(n_layers, [12, 24], [xtreme_layer(7)/12, xtreme_layer(13)/24])
     return max(1, round(n_layers * float(share)))
 
 def chosen_layer(
@@ -54,7 +55,9 @@ def chosen_layer(
 ) -> int:               # Index into `hidden_states`
     "The layer that is scored. Raises `UserError` for one that the encoder does not have."
     if wanted is None: return default_layer(n_layers)
-    if not 0 <= wanted <= n_layers: raise UserError(f"there is no hidden layer {wanted}: the encoder has the layers 0 (the embeddings) to {n_layers}")
+    if not 0 <= wanted <= n_layers:
+        known = f'0 (the embeddings) to {n_layers}'
+        raise UserError(f'there is no hidden layer {wanted}: the encoder has the layers {known}')
     return wanted
 
 # %% ../../nbs/evaluation/30_neighbours.ipynb #fd909fa0
@@ -71,8 +74,9 @@ def _unit(
     piece = piece.to(device, torch.float32)
     length = torch.linalg.vector_norm(piece, dim=1, keepdim=True)
     if not torch.isfinite(length).all():
-        raise UserError(f"sentence vector {start + int((~torch.isfinite(length[:, 0])).nonzero()[0])} is not finite: the encoder that made it has diverged")
-    return piece / length.clamp(min=1e-12)
+        which = start + int((~torch.isfinite(length[:, 0])).nonzero()[0])
+        raise UserError(f'sentence vector {which} is not finite: the encoder that made it has diverged')
+    return piece/length.clamp(min=1e-12)
 
 def _blocks(
     source: Vectors,      # [n, width]
@@ -86,7 +90,7 @@ def _blocks(
         for column in range(0, len(target), chunk): yield row, column, rows @ _unit(target, column, chunk, device).T
 
 # %% ../../nbs/evaluation/30_neighbours.ipynb #716cc395
-_GROUP = 16
+_COLUMNS = 16
 
 def _top(
     scores: torch.Tensor, # [rows, columns]
@@ -94,12 +98,13 @@ def _top(
 ) -> tuple[torch.Tensor, torch.Tensor]: # Scores and columns, both [rows, k], best first
     "The `k` largest entries of each row, exactly; among equals for `k` = 1 the first."
     if k == 1: return scores.max(1, keepdim=True)
-    n_groups, rest = divmod(scores.shape[1], _GROUP)
+    n_groups, rest = divmod(scores.shape[1], _COLUMNS)
     if rest or n_groups < 4 * k: return scores.topk(k, dim=1)
-    members = scores.unflatten(1, (_GROUP, n_groups)) # column c is member c // n_groups of group c % n_groups
-    maxima = members.amax(1) if scores.stride(1) == 1 else members.permute(1, 2, 0).amax(0).T # the same, each in the order of its memory
+    members = scores.unflatten(1, (_COLUMNS, n_groups)) # column c is member c // n_groups of group c % n_groups
+    # the same either way, each in the order of its memory
+    maxima = members.amax(1) if scores.stride(1) == 1 else members.permute(1, 2, 0).amax(0).T
     groups = maxima.topk(k, dim=1).indices
-    chosen = members.gather(2, groups[:, None].expand(-1, _GROUP, -1)).flatten(1)
+    chosen = members.gather(2, groups[:, None].expand(-1, _COLUMNS, -1)).flatten(1)
     best, where = chosen.topk(k, dim=1)
     return best, where // k * n_groups + groups.gather(1, where % k)
 
@@ -131,7 +136,9 @@ def _device(device: str | None) -> torch.device:
 
 def _same_width(source: Vectors, target: Vectors) -> None:
     if not len(source) or not len(target): raise UserError('there are no sentence vectors to search')
-    if source.shape[1] != target.shape[1]: raise UserError(f"vectors of width {source.shape[1]} cannot be compared with vectors of width {target.shape[1]}")
+    if source.shape[1] != target.shape[1]:
+        widths = f'width {source.shape[1]} cannot be compared with vectors of width {target.shape[1]}'
+        raise UserError(f'vectors of {widths}')
 
 @torch.no_grad()
 def nearest(
@@ -141,7 +148,7 @@ def nearest(
     chunk: int = 8192,          # Rows and columns of a block: 8192 needs about 0.6 GB
     device: str | None = None,  # Where to search; the GPU if there is one
 ) -> Neighbours:                # Of each query
-    "The candidates of the largest cosine, exactly. Raises `UserError` for unequal widths, no vectors, or one that is not finite."
+    "The candidates of the largest cosine, exactly. Raises `UserError` for unequal widths, no vectors, or a NaN."
     _same_width(queries, candidates)
     best = _Best(len(queries), min(k, len(candidates)), _device(device))
     for row, column, block in _blocks(queries, candidates, chunk, _device(device)): best.add(row, column, block)
@@ -169,10 +176,10 @@ def nearest_both(
 def margin_scores(
     source: Neighbours, # Of each source vector
     target: Neighbours, # Of each target vector
-) -> tuple[np.ndarray, np.ndarray]: # Margin of each source vector with each of its neighbours, [n, k], and of each target vector, [m, k]
+) -> tuple[np.ndarray, np.ndarray]: # Margins of source vectors with their neighbours, [n, k]; of target ones, [m, k]
     "The ratio margin of all neighbours both ways (Artetxe and Schwenk 2019)."
     def ratio(near: Neighbours, own: np.ndarray, other: np.ndarray):
-        mean = (own[:, None] + other[near.indices]) / 2
+        mean = (own[:, None] + other[near.indices])/2
         return np.divide(near.scores, mean, out=np.zeros(mean.shape), where=mean != 0)
     source_mean, target_mean = (n.scores.mean(axis=1, dtype=np.float64) for n in (source, target))
     return ratio(source, source_mean, target_mean), ratio(target, target_mean, source_mean)
@@ -186,7 +193,8 @@ def tatoeba_predictions(
     device: str | None = None, # Where to search; the GPU if there is one
 ) -> np.ndarray:               # Index of the foreign sentence found for each English one: [m]
     "What each English sentence takes for its translation. Raises as `nearest` does."
-    if closest(score, ('cosine', 'margin'), 'similarity') == 'cosine': return nearest(english, foreign, 1, chunk, device).indices[:, 0]
+    if closest(score, ('cosine', 'margin'), 'similarity') == 'cosine':
+        return nearest(english, foreign, 1, chunk, device).indices[:, 0]
     near_english, near_foreign = nearest_both(english, foreign, 4, chunk, device)
     best = margin_scores(near_english, near_foreign)[0].argmax(1)
     return np.take_along_axis(near_english.indices, best[:, None], 1)[:, 0]
@@ -199,8 +207,10 @@ def tatoeba_accuracy(
     device: str | None = None, # Where to search; the GPU if there is one
 ) -> float:                    # Points
     "The share of English sentences whose translation is the nearest. Raises `UserError` for sides of unequal length."
-    if len(foreign) != len(english): raise UserError(f"{len(english)} English sentences cannot be the translations of {len(foreign)} foreign ones")
-    return accuracy(range(len(english)), tatoeba_predictions(foreign, english, score, chunk, device).tolist())['accuracy']
+    if len(foreign) != len(english):
+        raise UserError(f'{len(english)} English sentences cannot be the translations of {len(foreign)} foreign ones')
+    found = tatoeba_predictions(foreign, english, score, chunk, device).tolist()
+    return accuracy(range(len(english)), found)['accuracy']
 
 # %% ../../nbs/evaluation/30_neighbours.ipynb #efc1a86a
 def layer_curve(

@@ -32,18 +32,21 @@ def submission_file(
 ) -> Path:              # Where its file belongs
     "The place of a file in XTREME's layout. Raises `UserError` for unknown names."
     target, code = closest(target, TARGETS, 'target'), known_language(language).code
-    return Path(folder)/{t: f for f, t in FOLDERS.items()}[target]/f"test-{code}.{'json' if TARGETS[target].head == 'span' else 'tsv'}"
+    ending = 'json' if TARGETS[target].head == 'span' else 'tsv'
+    return Path(folder)/{t: f for f, t in FOLDERS.items()}[target]/f'test-{code}.{ending}'
 
 # %% ../../nbs/evaluation/20_submission.ipynb #ac2bc371
 def _cell(value) -> str:
     "A value that survives in a line of a tab-separated file."
     text = str(value)
-    if not text or text != text.strip() or re.search(r'[\t\r\n]', text): raise UserError(f"{text!r} cannot be a field of a tab-separated file")
+    if not text or text != text.strip() or re.search(r'[\t\r\n]', text):
+        raise UserError(f"{text!r} cannot be a field of a tab-separated file")
     return text
 
 def _tsv(target: str, values: Iterable) -> str:
     "The lines of a file for `target`."
-    if TARGETS[target].head == 'token': return '\n'.join(''.join(f'{_cell(tag)}\n' for tag in sentence) for sentence in values if len(sentence))
+    if TARGETS[target].head == 'token':
+        return '\n'.join(''.join(f'{_cell(tag)}\n' for tag in sentence) for sentence in values if len(sentence))
     if target == 'bucc': return ''.join(f'{_cell(source)}\t{_cell(other)}\n' for source, other in values)
     return ''.join(f'{_cell(value)}\n' for value in values)
 
@@ -63,14 +66,15 @@ def write_predictions(
     predictions,        # Labels, lists of tags, indices, pairs, or a mapping from id to answer, as `score` takes them
 ) -> Path:              # The file
     "Writes the predictions of one language in XTREME's layout. Raises `UserError` for what the format cannot hold."
-    if TARGETS[closest(target, TARGETS, 'target')].head == 'span': predictions = {str(i): str(a) for i, a in predictions.items()}
+    if TARGETS[closest(target, TARGETS, 'target')].head == 'span':
+        predictions = {str(i): str(a) for i, a in predictions.items()}
     return _write(folder, target, language, predictions)
 
 def write_gold(
     folder: str | Path, # Folder of gold
     target: str,        # A target
     language: str,      # Code of the language
-    gold,               # Labels, lists of tags, indices, pairs, or a mapping from id to the right answers, as `score` takes them
+    gold,               # Labels, lists of tags, indices, pairs, or id -> right answers, as `score` takes them
 ) -> Path:              # The file
     "Writes what is right in one language in XTREME's layout. Raises `UserError` for what the format cannot hold."
     if TARGETS[closest(target, TARGETS, 'target')].head == 'span':
@@ -110,7 +114,8 @@ def _indices(lines: list[str]) -> list[int]:
 def _pairs(lines: list[str]) -> list[tuple[str, str]]:
     pairs = [tuple(line.split('\t')) for line in lines]
     for n, pair in enumerate(pairs, 1):
-        if len(pair) != 2 or not all(pair): raise UserError(f"line {n}: {lines[n - 1]!r} is no pair of ids with a tab between them")
+        if len(pair) != 2 or not all(pair):
+            raise UserError(f"line {n}: {lines[n - 1]!r} is no pair of ids with a tab between them")
     return pairs
 
 def _read_tsv(path: Path, target: str):
@@ -143,7 +148,9 @@ def _read_gold_answers(path: Path) -> dict[str, list[str]]:
         for question in (q for article in articles for paragraph in article['paragraphs'] for q in paragraph['qas']):
             if question['id'] in gold: raise UserError(f"{path} holds question '{question['id']}' twice")
             gold[question['id']] = [answer['text'] for answer in question['answers']]
-    except (KeyError, TypeError) as error: raise UserError(f"{path} is not in SQuAD's form (data, paragraphs, qas, id, answers, text)") from error
+    except (KeyError, TypeError) as error:
+        form = '(data, paragraphs, qas, id, answers, text)'
+        raise UserError(f"{path} is not in SQuAD's form {form}") from error
     return gold
 
 # %% ../../nbs/evaluation/20_submission.ipynb #b182cd6d
@@ -157,7 +164,7 @@ def read_predictions(
 def read_gold(
     path: str | Path, # A file of gold
     target: str,      # Its target
-):                    # Labels, lists of tags, indices, pairs, or a mapping from id to the right answers, as `score` takes them
+):                    # Labels, lists of tags, indices, pairs, or id -> right answers, as `score` takes them
     "What is right in one language. Raises `UserError` naming file and line for what is not in the target's format."
     return _read_gold_answers(Path(path)) if TARGETS[target].head == 'span' else _read_tsv(Path(path), target)
 
@@ -166,7 +173,8 @@ def _targets(predictions: Path, gold: Path) -> list[str]:
     "The targets of a submission, in XTREME's order of folders."
     for folder in (predictions, gold):
         if not folder.is_dir(): raise UserError(f"{folder} is not a folder")
-    held = {closest(p.name, FOLDERS, f'target folder in {predictions}') for p in predictions.iterdir() if p.is_dir() and not p.name.startswith('.')}
+    names = [p.name for p in predictions.iterdir() if p.is_dir() and not p.name.startswith('.')]
+    held = {closest(name, FOLDERS, f'target folder in {predictions}') for name in names}
     if not held: raise UserError(f"{predictions} holds no target folder; known: {', '.join(FOLDERS)}")
     for name in sorted(held):
         if not (gold/name).is_dir(): raise UserError(f"{predictions/name} has no gold: {gold/name} is not a folder")
@@ -176,37 +184,45 @@ def _languages(folder: Path, suffix: str) -> set[str]:
     "The languages of the files in a target's folder."
     names = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith('.')]
     for name in names:
-        if not re.fullmatch(rf'test-\w+\.{suffix}', name): raise UserError(f"{folder/name} is out of place: files are named test-<language>.{suffix}")
-    return {closest(name.removeprefix('test-').removesuffix(f'.{suffix}'), LANGUAGES, f'language in {folder}') for name in names}
+        if not re.fullmatch(rf'test-\w+\.{suffix}', name):
+            raise UserError(f"{folder/name} is out of place: files are named test-<language>.{suffix}")
+    codes = [name.removeprefix('test-').removesuffix(f'.{suffix}') for name in names]
+    return {closest(code, LANGUAGES, f'language in {folder}') for code in codes}
 
 # %% ../../nbs/evaluation/20_submission.ipynb #2c5fbda6
 def score_submission(
     predictions: str | Path, # Folder of predictions in XTREME's layout
     gold: str | Path,        # Folder of gold in the same layout
 ) -> pd.DataFrame:           # One row a figure: `target`, `language`, `metric`, `score` in points, unrounded
-    "Every metric of every language of the predicted targets. Raises `UserError` for a missing or surplus language, item or id, and for unreadable files."
+    "Every metric of every language of the predicted targets. Raises `UserError` for what is missing or unreadable."
     rows = []
     for target in _targets(Path(predictions), Path(gold)):
-        files = {name: submission_file(folder, target, 'en') for name, folder in (('predictions', predictions), ('gold', gold))}
+        folders = (('predictions', predictions), ('gold', gold))
+        files = {name: submission_file(folder, target, 'en') for name, folder in folders}
         held = {name: _languages(path.parent, path.suffix[1:]) for name, path in files.items()}
         for wanting, other in (('predictions', 'gold'), ('gold', 'predictions')):
-            if missing := sorted(held[other] - held[wanting]): raise UserError(f"{files[wanting].parent}: no {wanting} for {', '.join(missing)}, of which there are {other}")
+            if missing := sorted(held[other] - held[wanting]):
+                absent = f"no {wanting} for {', '.join(missing)}, of which there are {other}"
+                raise UserError(f'{files[wanting].parent}: {absent}')
         if not held['gold']: raise UserError(f"{files['gold'].parent} holds no files")
         for language in sorted(held['gold']):
             path = submission_file(predictions, target, language)
-            right, predicted = read_gold(submission_file(gold, target, language), target), read_predictions(path, target)
+            right = read_gold(submission_file(gold, target, language), target)
+            predicted = read_predictions(path, target)
             try: scores = score(target, language, right, predicted)
             except UserError as error: raise UserError(f"{path}: {error}") from error
-            rows += [dict(target=target, language=language, metric=metric, score=points) for metric, points in scores.items()]
+            about = dict(target=target, language=language)
+            rows += [about | dict(metric=metric, score=points) for metric, points in scores.items()]
     return pd.DataFrame(rows, columns=['target', 'language', 'metric', 'score'])
 
 # %% ../../nbs/evaluation/20_submission.ipynb #8c8c475f
-GROUPS = {'classification': ('xnli', 'pawsx'), 'tagging': ('udpos', 'panx'), 'question answering': ('xquad', 'mlqa', 'tydiqa'), 'retrieval': ('bucc', 'tatoeba')}
+GROUPS = {'classification': ('xnli', 'pawsx'), 'tagging': ('udpos', 'panx'),
+          'question answering': ('xquad', 'mlqa', 'tydiqa'), 'retrieval': ('bucc', 'tatoeba')}
 
 @dataclass(frozen=True)
 class Overall:
     "A submission in one table and one figure."
-    averages: pd.DataFrame    # Indexed by target: each metric's mean over languages, and `score`, the target's figure, in points
+    averages: pd.DataFrame    # By target: each metric's mean over languages, and `score`, the target's figure; points
     groups: dict[str, float]  # Mean of the targets of a kind, for kinds that are complete in targets
     score: float              # Mean of the targets' figures
     missing: tuple[str, ...]  # What a whole submission would hold besides: 'xnli' or 'xnli.sw'
@@ -214,12 +230,13 @@ class Overall:
     @property
     def name(self) -> str: # What `score` may be called
         "'XTREME score' for all nine targets in all languages, otherwise a name that says that it is partial."
-        return f'mean of {len(self.averages)} of {len(TARGETS)} targets (partial set)' if self.missing else 'XTREME score'
+        partial = f'mean of {len(self.averages)} of {len(TARGETS)} targets (partial set)'
+        return partial if self.missing else 'XTREME score'
 
 # %% ../../nbs/evaluation/20_submission.ipynb #def0a823
 def _mean(values: Iterable[float]) -> float:
     values = list(values)
-    return fsum(values) / len(values)
+    return fsum(values)/len(values)
 
 def _missing(scores: pd.DataFrame) -> tuple[str, ...]:
     held = scores.groupby('target').language.agg(set)
@@ -231,7 +248,7 @@ def target_score(
     target: str,                  # The target
 ) -> float:                       # The one that stands for it in the average
     "Accuracy or F1; for question answering the mean of F1 and exact match."
-    if TARGETS[target].head == 'span': return (metrics['f1'] + metrics['exact_match']) / 2
+    if TARGETS[target].head == 'span': return (metrics['f1'] + metrics['exact_match'])/2
     return metrics[TARGETS[target].metric]
 
 def overall(

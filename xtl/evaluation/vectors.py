@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from ..core.errors import UserError
 from ..data.tokens import Encoded
 from ..data.batches import collate
+from ..encoder.packing import hidden_states
 from .neighbours import pool
 from .decoding import evaluation_batches
 
@@ -54,7 +55,9 @@ def vector_places(
     for layer in range(layers):
         kind, (file, path) = np.dtype(np.float32 if layer == chosen else np.float16), tempfile.mkstemp(dir=folder)
         try: os.posix_fallocate(file, 0, rows*width*kind.itemsize)
-        except OSError as error: raise UserError(f'no room in {Path(path).parent} for the sentence vectors of {layers} layers, about {layers*rows*width*2/1e9:.0f} GB') from error
+        except OSError as error:
+            raise UserError(f'no room in {Path(path).parent} for the sentence vectors of {layers} layers, '
+                            f'about {layers*rows*width*2/1e9:.0f} GB') from error
         else: found.append(np.memmap(path, kind, 'r+', shape=(rows, width)))
         finally: os.close(file), os.unlink(path)
     return found
@@ -72,9 +75,12 @@ def embed(
     encoder.eval()
     vectors = vector_places(config.num_hidden_layers + 1, len(encoded.lengths), config.hidden_size, how.layer, folder)
     for rows in evaluation_batches(encoded):
-        batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in collate(encoded, rows, config.pad_token_id).items()}
-        with accelerator.autocast(): hidden = encoder(**batch, output_hidden_states=True).hidden_states
-        for into, layer in zip(vectors, pool(hidden, batch['attention_mask'], special_tokens(batch['attention_mask']), how.pooling, how.special).cpu().numpy()): into[rows] = layer
+        arrays = collate(encoded, rows, config.pad_token_id)
+        batch = {k: torch.from_numpy(arrays[k]).to(accelerator.device) for k in ('input_ids', 'attention_mask')}
+        with accelerator.autocast(): hidden = hidden_states(encoder, **batch)
+        special = special_tokens(batch['attention_mask'])
+        pooled = pool(hidden, batch['attention_mask'], special, how.pooling, how.special).cpu().numpy()
+        for into, layer in zip(vectors, pooled): into[rows] = layer
     n = int((encoded.arrays['side'] == 0).sum()) # the foreign sentences come first
     return ((layer[:n], layer[n:]) for layer in vectors)
 

@@ -26,19 +26,30 @@ class Shape:
     width: int      # Of the hidden state
     parameters: int # All of its weights, the embeddings too: what it takes to store it
 
+def _passes_through(name: str, config) -> int:
+    "How often a text passes a linear map: ALBERT's layers share theirs, X-MOD's have some for other languages."
+    if config.model_type == 'albert' and 'albert_layer_groups' in name:
+        return config.num_hidden_layers//config.num_hidden_groups
+    if config.model_type == 'xmod' and '.adapter_modules.' in name:
+        return int(f'.adapter_modules.{config.default_language}.' in name)
+    return 1
+
 def shape_of(
     encoder: nn.Module, # Any encoder of `AutoModel`; weights are not looked at
 ) -> Shape:
-    "The shape of an encoder, by counting the weights of its linear maps."
-    weights = sum(m.weight.numel() for m in encoder.modules() if isinstance(m, nn.Linear))
-    return Shape(weights, encoder.config.num_hidden_layers, encoder.config.hidden_size, sum(p.numel() for p in encoder.parameters()))
+    "The shape of an encoder, by counting the weights of its linear maps as often as a text passes them."
+    maps = [(name, m) for name, m in encoder.named_modules() if isinstance(m, nn.Linear)]
+    weights = sum(_passes_through(name, encoder.config)*m.weight.numel() for name, m in maps)
+    parameters = sum(p.numel() for p in encoder.parameters())
+    return Shape(weights, encoder.config.num_hidden_layers, encoder.config.hidden_size, parameters)
 
 def shape_on_paper(
     config, # A configuration of `transformers`
 ) -> Shape:
     "The shape of an encoder that exists as a configuration only; nothing is allocated."
     from transformers import AutoModel
-    with torch.device('meta'): return shape_of(AutoModel.from_config(config, **({'add_pooling_layer': False} if 'roberta' in config.model_type else {})))
+    options = dict(add_pooling_layer=False) if 'roberta' in config.model_type else {}
+    with torch.device('meta'): return shape_of(AutoModel.from_config(config, **options))
 
 # %% ../../nbs/training/10_cost.ipynb #1e61c845
 TRAIN, FORWARD = 3, 1 # Passes: forward and twice that backward, or forward alone
@@ -52,6 +63,7 @@ def encoder_flops(
     s = np.asarray(lengths, np.float64)
     return float(passes*(2*shape.weights*s + 4*shape.layers*shape.width*s**2).sum())
 
+# %% ../../nbs/training/10_cost.ipynb #83a26715
 def head_flops(
     shape: Shape,        # The encoder
     kind: str,           # 'sequence', 'token', 'span', 'choice', 'retrieval'
@@ -65,6 +77,7 @@ def head_flops(
     if kind in ('sequence', 'choice'): return float(passes*2*rows*shape.width*(shape.width + outputs))
     return float(passes*2*tokens*shape.width*outputs)
 
+# %% ../../nbs/training/10_cost.ipynb #e1a3e702
 def mlm_flops(
     shape: Shape,        # The encoder
     vocabulary: int,     # Pieces
@@ -74,6 +87,7 @@ def mlm_flops(
     "Operations of the masked language model's output: a dense layer and all logits, for masked positions alone."
     return float(passes*2*masked*shape.width*(shape.width + vocabulary))
 
+# %% ../../nbs/training/10_cost.ipynb #d4567730
 @dataclass(frozen=True)
 class Cost:
     "What a batch costs."
@@ -83,7 +97,8 @@ class Cost:
     executed_flops: float # Of all tokens, padding included
 
     def __add__(self, other: 'Cost') -> 'Cost':
-        return Cost(self.sequences + other.sequences, self.tokens + other.tokens, self.useful_flops + other.useful_flops, self.executed_flops + other.executed_flops)
+        return Cost(self.sequences + other.sequences, self.tokens + other.tokens,
+                    self.useful_flops + other.useful_flops, self.executed_flops + other.executed_flops)
 
 NOTHING = Cost(0, 0, 0.0, 0.0)
 
@@ -111,7 +126,8 @@ def epoch_flops(
     return encoder_flops(shape, lengths) + head_flops(shape, kind, outputs, lengths)
 
 # %% ../../nbs/training/10_cost.ipynb #87d21433
-PEAKS = {'H200': 989e12, 'H100': 989e12, 'GH200': 989e12, 'A100': 312e12, 'L40S': 362e12, 'L4': 121e12, 'A10G': 70e12, 'A10': 125e12, 'RTX 4090': 165e12, 'RTX 3090': 71e12, 'V100': 125e12, 'T4': 65e12}
+PEAKS = {'H200': 989e12, 'H100': 989e12, 'GH200': 989e12, 'A100': 312e12, 'L40S': 362e12, 'L4': 121e12,
+         'A10G': 70e12, 'A10': 125e12, 'RTX 4090': 165e12, 'RTX 3090': 71e12, 'V100': 125e12, 'T4': 65e12}
 TYPICAL_SHARE = 0.35 # Of its peak that fine-tuning reaches on a listed device; a guess until a run has measured it
 
 def device_peak(
@@ -120,14 +136,14 @@ def device_peak(
     "The listed peak of the device whose name occurs in `name`, the longest match first."
     return next((PEAKS[k] for k in sorted(PEAKS, key=len, reverse=True) if k.lower() in name.lower()), None)
 
+# %% ../../nbs/training/10_cost.ipynb #da8d5168
 def measured_peak(
     device: str = 'cpu', # A torch device
-    size: int = 1024,    # Of the square matrices
-    repeats: int = 5,    # Products timed; the fastest counts
 ) -> float:              # Operations a second
-    "What a large matrix product reaches."
+    "What a large matrix product reaches, in the fastest of six."
+    size = 1024
     a = torch.randn(size, size, device=device)
-    return 2*size**3/min(_seconds(lambda: a @ a, device) for _ in range(repeats + 1))
+    return 2*size**3/min(_seconds(lambda: a @ a, device) for _ in range(6))
 
 def _seconds(work: Callable, device: str) -> float:
     "How long some work takes, to its end on the device."
@@ -136,6 +152,7 @@ def _seconds(work: Callable, device: str) -> float:
     if device != 'cpu': torch.accelerator.synchronize()
     return time.perf_counter() - start
 
+# %% ../../nbs/training/10_cost.ipynb #7c369c13
 @dataclass(frozen=True)
 class Device:
     "What a run is trained on."
@@ -156,15 +173,15 @@ def calibrated_rate(
     tokens: int,           # Of each row
     rows: int,             # A step
     precision: str = 'no', # Accelerate's mixed precision
-    steps: int = 3,        # Timed after one that is not; the fastest counts
 ) -> float:                # Executed operations a second
-    "What training an encoder of this shape reaches on this device."
+    "What training an encoder of this shape reaches on this device, in the fastest of three steps after a first one."
     from accelerate import Accelerator
     from transformers import AutoModel, XLMRobertaConfig
     accelerator = Accelerator(mixed_precision=precision)
     inner = max(1, round((shape.weights/shape.layers - 4*shape.width**2)/(2*shape.width)))
-    config = XLMRobertaConfig(vocab_size=1000, hidden_size=shape.width, num_hidden_layers=shape.layers, intermediate_size=inner, max_position_embeddings=tokens + 2,
-                              num_attention_heads=next(h for h in range(max(1, shape.width//64), 0, -1) if shape.width % h == 0))
+    heads = next(h for h in range(max(1, shape.width//64), 0, -1) if shape.width % h == 0)
+    config = XLMRobertaConfig(vocab_size=1000, hidden_size=shape.width, num_hidden_layers=shape.layers,
+                              intermediate_size=inner, max_position_embeddings=tokens + 2, num_attention_heads=heads)
     model = AutoModel.from_config(config).to(accelerator.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     ids = torch.randint(3, 1000, (rows, tokens), device=accelerator.device)
@@ -174,4 +191,5 @@ def calibrated_rate(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     step()
-    return encoder_flops(shape, np.full(rows, tokens))/min(_seconds(step, accelerator.device.type) for _ in range(steps))
+    seconds = min(_seconds(step, accelerator.device.type) for _ in range(3))
+    return encoder_flops(shape, np.full(rows, tokens))/seconds

@@ -32,7 +32,7 @@ def add_up(
     from torch import distributed
     trained = [p for part in (model.encoder, model.heads[task]) for p in part.parameters() if p.requires_grad]
     for p in trained:
-        if p.grad is None: p.grad = torch.zeros_like(p) # a process without a piece
+        if p.grad is None: p.grad = torch.zeros_like(p) # a process without a micro-batch
     for work in [distributed.all_reduce(t, async_op=True) for t in (loss, *(p.grad for p in trained))]: work.wait()
 
 def train_step(
@@ -43,19 +43,25 @@ def train_step(
     accelerator: Accelerator, # Device, precision, processes
 ) -> torch.Tensor:            # Mean loss, still on the device
     "One optimiser step on one batch."
-    seeded = torch.default_generator.manual_seed if accelerator.device.type == 'cpu' else torch.manual_seed # which keeps the call stack for every kind of GPU that is not there
-    seeded(int(fingerprint([settings.seed, state.step] + [accelerator.process_index]*(accelerator.num_processes > 1))[:12], 16))
+    # torch.manual_seed keeps the call stack for every kind of GPU that is not there
+    seeded = torch.default_generator.manual_seed if accelerator.device.type == 'cpu' else torch.manual_seed
+    process = [accelerator.process_index]*(accelerator.num_processes > 1)
+    seeded(int(fingerprint([settings.seed, state.step] + process)[:12], 16))
     for group in state.optimizer.param_groups: group['lr'] = rate
     total = torch.zeros((), device=accelerator.device)
-    for part in batch.parts:
-        with accelerator.autocast(): logits = state.model(batch.task, part['input_ids'], part['attention_mask'], part['packed'])
+    for part in batch.micro_batches:
+        read = (part[k] for k in ('input_ids', 'attention_mask', 'packed'))
+        with accelerator.autocast(): logits = state.model(batch.task, *read)
         loss = loss_sum(batch.head, logits, part['labels'], part['attention_mask'])/max(1, batch.labels)
         accelerator.backward(loss)
         total += loss.detach()
     if accelerator.num_processes > 1: add_up(state.model, batch.task, total)
-    if settings.max_grad_norm: torch.nn.utils.clip_grad_norm_([p for g in state.optimizer.param_groups for p in g['params']], settings.max_grad_norm)
+    if settings.max_grad_norm:
+        trained = [p for g in state.optimizer.param_groups for p in g['params']]
+        torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
     state.optimizer.step()
-    if isinstance(table := state.model.encoder.get_input_embeddings(), UsedRows): table.kept *= 1 - rate*state.optimizer.param_groups[0]['weight_decay']
+    if isinstance(table := state.model.encoder.get_input_embeddings(), UsedRows):
+        table.kept *= 1 - rate*state.optimizer.param_groups[0]['weight_decay']
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
     state.positions[batch.task] = state.positions.get(batch.task, 0) + 1
@@ -72,8 +78,10 @@ def _read_block(state: State, block: list[tuple], observe: Callable | None, targ
         if not math.isfinite(loss): raise Diverged(f'the loss became {loss} at step {step} ({task})')
     for task in dict.fromkeys(t for _, t, _, _ in block):
         of_task = [l for (_, t, _, _), l in zip(block, losses) if t == task]
-        state.curve.append(dict(step=state.step, task=task, flops=state.flops, loss=sum(of_task)/len(of_task), learning_rate=block[-1][3]))
-    if block and observe: observe(dict(step=state.step, flops=state.flops, target_flops=target, loss=losses[-1], seconds=state.seconds))
+        state.curve.append(dict(step=state.step, task=task, flops=state.flops, loss=sum(of_task)/len(of_task),
+                                learning_rate=block[-1][3]))
+    if block and observe:
+        observe(dict(step=state.step, flops=state.flops, target_flops=target, loss=losses[-1], seconds=state.seconds))
     block.clear()
 
 def train(
@@ -84,9 +92,9 @@ def train(
     settings: TrainSettings,           # Seed and so on
     trim: bool = False,                # Whether the last batch of each task is cut to what its share has left
     checkpoints: Checkpoints | None = None,       # Where states are kept meanwhile
-    observe: Callable[[dict], None] | None = None, # Told `step`, `flops`, `target_flops`, `loss` and `seconds` now and then
+    observe: Callable[[dict], None] | None = None, # Told `step`, `flops`, `target_flops`, `loss`, `seconds` at times
 ) -> State:
-    "Trains until `target` operations are spent, at most one batch beyond, or one item with `trim`. Raises `Diverged` when the loss is no number."
+    "Trains until `target` is spent, at most a batch beyond (`trim`: an item). Raises `Diverged` for a loss of NaN."
     accelerator = Accelerator(mixed_precision=settings.precision)
     coming = batches(state, sources, target, trim, settings, accelerator)
     block, started = [], time.perf_counter() - state.seconds
@@ -111,7 +119,9 @@ def sources_of(
     seed: int,                   # Of the data order
 ) -> dict[str, TrainingTask]:
     "The tasks of a run."
-    return {t: TrainingTask(Sampler(e, batch_sizes[t], int(fingerprint([seed, t, 'order'])[:8], 16)), shares[t], heads[t].outputs) for t, e in splits.items()}
+    def order(task): return int(fingerprint([seed, task, 'order'])[:8], 16)
+    def task(t, rows): return TrainingTask(Sampler(rows, batch_sizes[t], order(t)), shares[t], heads[t].outputs)
+    return {t: task(t, rows) for t, rows in splits.items()}
 
 def start(
     encoder: torch.nn.Module,         # To start from; trained in place
@@ -122,7 +132,8 @@ def start(
     "A state before its first step, on the device that Accelerate chooses."
     table = encoder.get_input_embeddings()
     if settings.freeze_embeddings: table.requires_grad_(False)
-    elif type(table) is torch.nn.Embedding: encoder.set_input_embeddings(UsedRows(table, used_tokens(sources, table))) # others scale what they look up
+    elif type(table) is torch.nn.Embedding: # others scale what they look up
+        encoder.set_input_embeddings(UsedRows(table, used_tokens(sources, table)))
     if settings.packing: encoder.set_attn_implementation('packed')
     if settings.compile: encoder.compile(dynamic=True) # one graph for all lengths
     model = TransferModel(encoder, heads, settings.seed).to(Accelerator(mixed_precision=settings.precision).device)

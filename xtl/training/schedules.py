@@ -27,6 +27,8 @@ class Schedule:
     def rate(self, spent: float, budget: float, start: float) -> float:
         "The rate after `spent` operations of a branch that left the trunk at `start`."
         if spent < self.warmup: return self.peak*(spent + 1)/(self.warmup + 1)
-        if self.kind == 'trunk': return self.peak*(1 - math.sqrt(max(0.0, (spent - start)/(budget - start)))) if spent > start else self.peak
+        if self.kind == 'trunk':
+            down = math.sqrt(max(0.0, (spent - start)/(budget - start))) if spent > start else 0.0
+            return self.peak*(1 - down)
         x = min(1.0, (spent - self.warmup)/max(1.0, budget - self.warmup))
         return self.peak*((1 - x) if self.kind == 'linear' else 0.5*(1 + math.cos(math.pi*x)))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['State', 'build_optimizer', 'save_state', 'intact', 'load_state', 'Checkpoints']
 
-# %% ../../nbs/training/40_state.ipynb #d7b7420a
+# %% ../../nbs/training/40_state.ipynb #ce3e7ed3
 import hashlib, json, shutil, time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ class State:
         "Executed operations so far."
         return sum(c.executed_flops for c in self.spent.values())
 
+# %% ../../nbs/training/40_state.ipynb #bb5cbdbc
 def build_optimizer(
     model: TransferModel,       # What it trains
     weight_decay: float = 0.01, # Of matrices; biases and norms have none
@@ -41,8 +42,10 @@ def build_optimizer(
     "AdamW with its fused step, for the weights that are not frozen."
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    return torch.optim.AdamW([dict(params=decayed, weight_decay=weight_decay), dict(params=others, weight_decay=0.0)], lr=0.0, fused=True)
+    groups = [dict(params=decayed, weight_decay=weight_decay), dict(params=others, weight_decay=0.0)]
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
+# %% ../../nbs/training/40_state.ipynb #7fb29033
 def _checksum(path: Path) -> str:
     with open(path, 'rb') as file: return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -58,9 +61,12 @@ def save_state(
     "Writes a state whole or not at all, with checksums."
     with write_aside(folder) as aside:
         aside.mkdir()
-        save_file({n: t.detach().cpu().contiguous() for n, t in state.model.state_dict().items()}, aside/'weights.safetensors')
+        weights = {n: t.detach().cpu().contiguous() for n, t in state.model.state_dict().items()}
+        save_file(weights, aside/'weights.safetensors')
         save_file(_moments(state), aside/'moments.safetensors')
-        counters = dict(step=state.step, positions=state.positions, spent={t: asdict(c) for t, c in state.spent.items()}, seconds=state.seconds, curve=state.curve)
+        spent = {t: asdict(c) for t, c in state.spent.items()}
+        counters = dict(step=state.step, positions=state.positions, spent=spent, seconds=state.seconds,
+                        curve=state.curve)
         write_json(aside/'counters.json', counters)
         write_json(aside/'checksums.json', {p.name: _checksum(p) for p in sorted(aside.iterdir())})
 
@@ -72,7 +78,8 @@ def intact(
     folder = Path(folder)
     try: sums = json.loads((folder/'checksums.json').read_text())
     except (OSError, ValueError): return False
-    return isinstance(sums, dict) and len(sums) == 3 and all((folder/n).exists() and _checksum(folder/n) == s for n, s in sums.items())
+    if not isinstance(sums, dict) or len(sums) != 3: return False
+    return all((folder/n).exists() and _checksum(folder/n) == s for n, s in sums.items())
 
 def load_state(
     folder: str | Path,        # What `save_state` wrote

@@ -13,7 +13,7 @@ from .batches import TrainingTask
 
 # %% ../../nbs/training/60_table.ipynb #aecced4a
 class UsedRows(torch.nn.Module):
-    "An embedding table of which only the rows that a run's texts use are trained. Where gradients are wanted it knows no others."
+    "An embedding table whose rows in use alone are trained. Where gradients are wanted it knows no others."
     def __init__(self,
                  table: torch.nn.Embedding, # The whole table
                  used: np.ndarray,          # bool [rows], which of them are trained
@@ -35,6 +35,7 @@ class UsedRows(torch.nn.Module):
     def get_extra_state(self): return torch.tensor(self.kept, dtype=torch.float64)
     def set_extra_state(self, kept): self.kept = float(kept)
 
+# %% ../../nbs/training/60_table.ipynb #58dbab3a
 def used_tokens(
     sources: dict[str, TrainingTask], # The tasks of a run
     table: torch.nn.Embedding,        # Of the encoder
@@ -45,6 +46,7 @@ def used_tokens(
     if table.padding_idx is not None: used[table.padding_idx] = True
     return used
 
+# %% ../../nbs/training/60_table.ipynb #022b353b
 def encoder_weights(
     encoder: torch.nn.Module, # In training or trained
 ) -> dict[str, torch.Tensor]: # As `load_encoder`'s, on the processor
@@ -53,5 +55,6 @@ def encoder_weights(
     for name, module in encoder.named_modules():
         if not isinstance(module, UsedRows): continue
         del weights[f'{name}._extra_state']
-        with torch.no_grad(): weights[f'{name}.weight'] = module(torch.arange(len(module.place), device=module.place.device))
+        every = torch.arange(len(module.place), device=module.place.device)
+        with torch.no_grad(): weights[f'{name}.weight'] = module(every)
     return {n: t.cpu().contiguous() for n, t in weights.items()}
