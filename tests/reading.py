@@ -2,7 +2,7 @@
 
     python tests/reading.py [FOLDER ...]
 
-Without a folder, of this checkout. A state of long ago: `git worktree add ../then COMMIT`, then `python tests/reading.py ../then .`
+Without a folder, of this checkout. For a state before: `git worktree add ../then COMMIT`, then both folders.
 """
 import argparse
 import ast
@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parent.parent
-WIDTH, CELL, MODULE = 120, 40, 400 # characters of a line of code; lines of an exported cell; lines of an exported module
+WIDTH, CELL, MODULE = 120, 40, 400 # characters a line; lines an exported cell, a module
 STAGES = ('core', 'tasks', 'world', 'data', 'encoder', 'training', 'evaluation', 'study', 'transfer', 'execution',
           'analysis', 'report', 'cli')
 EXPORT, NAMED = re.compile(r'^#\|\s*export', re.M), re.compile(r'^#\|\s*default_exp\s+(\S+)', re.M)

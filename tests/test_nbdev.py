@@ -1,5 +1,5 @@
-"""Notebooks and package say the same, and both keep the house's order: stages as folders, imports from earlier ones alone, lines, cells and
-modules of a size that can be read, README after the index."""
+"""Notebooks and package say the same, and both keep the order of the house: stages as folders, imports from earlier ones,
+lines, cells and modules of a size that can be read, README after the index."""
 import ast
 import filecmp
 import json
@@ -9,9 +9,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from configparser import ConfigParser
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from conftest import ROOT
 from reading import CELL, MODULE, STAGES, WIDTH, Notebook, cell_length, modules, notebooks, read_notebook, tree
@@ -62,7 +66,7 @@ def exporting(root: Path = ROOT) -> list[Notebook]:
 
 
 def imported(source: str, module: str) -> Iterator[tuple[str, str]]:
-    "What a cell or a module of that name imports of the package, in functions too: the module and the name, empty for a module as such."
+    "What a cell of that module imports of the package, in functions too: the module and the name, '' for the whole module."
     for node in ast.walk(tree(source)):
         if isinstance(node, ast.Import): yield from ((a.name.removeprefix('xtl').lstrip('.'), '') for a in node.names
                                                      if a.name.split('.')[0] == 'xtl')
@@ -109,7 +113,8 @@ def private_names(source: str, module: str, known: set[str]) -> list[str]:
         if f'{place}.{name}' in known: others.add(name)
         elif private(name) and place != module: taken.append(f'{place}.{name}')
     for node in ast.walk(tree(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in others and private(node.attr):
+        if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name): continue
+        if node.value.id in others and private(node.attr):
             taken.append(f'{node.value.id}.{node.attr}')
     return taken
 
@@ -118,7 +123,8 @@ def crossings(root: Path = ROOT) -> list[str]:
     "Private names of one module in another, or in a template."
     books, known = notebooks(root), {b.module for b in exporting(root)}
     def others(b): return known - {b.module} # a demonstration may look into its own module
-    return sorted(f'{b.path.name}: {name}' for b in books for s in b.code for name in private_names(s, b.module, others(b)))
+    found = [(b.path.name, name) for b in books for s in b.code for name in private_names(s, b.module, others(b))]
+    return sorted(f'{path}: {name}' for path, name in found)
 
 
 def test_every_room_has_a_folder_a_number_and_a_module_of_its_own():
@@ -154,7 +160,8 @@ def written(root: Path, **sources: str) -> Path:
 
 
 def test_what_breaks_the_order_is_found(tmp_path):
-    root = written(tmp_path, core_10_errors='def f():\n    from xtl.data.rows import g', data_10_bucc='import xtl.data.rows',
+    root = written(tmp_path, core_10_errors='def f():\n    from xtl.data.rows import g',
+                   data_10_bucc='import xtl.data.rows',
                    data_20_rows='from xtl.core.errors import f, _g\nfrom ..data import bucc as b\nb.x, b.__name__',
                    data_30_tokens='from xtl.data import rows\nrows._h(rows.k)')
     assert wrong_imports(root) == ['core.errors imports data.rows', 'data.bucc imports data.rows']
@@ -191,7 +198,8 @@ def test_the_first_cell_of_prose_is_title_and_subtitle_alone():
 
 def test_what_reads_badly_is_found(tmp_path):
     wide = '# ' + 'x'*WIDTH
-    root = written(tmp_path, core_10_errors=wide[:WIDTH], core_20_files=f'{wide}\nx = 1\n{wide}', core_30_steps='\n'.join('x'*(CELL + 1)))
+    root = written(tmp_path, core_10_errors=wide[:WIDTH], core_20_files=f'{wide}\nx = 1\n{wide}',
+                   core_30_steps='\n'.join('x'*(CELL + 1)))
     found = [read_notebook(p) for p in sorted((root/'nbs').rglob('*.ipynb'))]
     assert [len(b.wide()) for b in found] == [0, 2, 0] and [len(b.long_cells()) for b in found] == [0, 0, 1]
     assert [b.lines for b in found] == [1, 3, CELL + 1]
@@ -206,7 +214,8 @@ def test_stored_outputs_name_no_machine_and_hold_no_warnings():
     for path in sorted((ROOT/'nbs').rglob('*.ipynb')):
         outputs = [o for c in json.loads(path.read_text())['cells'] for o in c.get('outputs', [])]
         assert not [o for o in outputs if o['output_type'] == 'error' or o.get('name') == 'stderr'], path.name
-        assert not any(place in json.dumps(outputs) for place in ('site-packages', '/home/', '/tmp/', str(ROOT))), path.name
+        places = ('site-packages', '/home/', '/tmp/', str(ROOT))
+        assert not any(place in json.dumps(outputs) for place in places), path.name
 
 
 # What travels
@@ -226,6 +235,37 @@ def test_nothing_in_the_project_is_a_symbolic_link():
         assert [line for line in git.stdout.splitlines() if line.startswith('120000')] == []
     places = [ROOT/name for name in ('nbs', 'xtl', 'tests')]
     assert [str(p) for place in places for p in place.rglob('*') if p.is_symlink()] == []
+
+
+def carried(words: list[str]) -> set[str]:
+    "Packages that requirements bring with them, themselves included, as they are installed here."
+    found, todo = set(), [Requirement(w) for w in words]
+    while todo:
+        one = todo.pop()
+        if canonicalize_name(one.name) in found: continue
+        found.add(canonicalize_name(one.name))
+        try: needed = requires(one.name) or []
+        except PackageNotFoundError: continue
+        todo += [r for r in map(Requirement, needed) if not r.marker or r.marker.evaluate({'extra': ''})]
+    return found
+
+
+def test_a_worker_installs_what_runs_import_and_nothing_that_only_authors_need():
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    worker = carried(config['DEFAULT']['requirements'].split())
+    owners = packages_distributions()
+    code = [p.read_text() for p in (ROOT/'xtl').rglob('*.py')]
+    code += [s for b in notebooks() if not b.module for s in b.code]
+    nodes = [n for source in code for n in ast.walk(tree(source))]
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    names = {n.split('.')[0] for n in names} - set(sys.stdlib_module_names)
+    names -= {'xtl', 'dask_jobqueue'} # the latter is an extra, for those who submit to Slurm
+    missing = {n for n in names if not worker & {canonicalize_name(o) for o in owners.get(n, [])}}
+    assert len(names) > 20 and missing == set()
+    authors = {'jupyterlab', 'notebook', 'nbdev', 'execnb', 'pytest', 'ruff', 'hypothesis', 'playwright'}
+    assert authors & worker == set()
 
 
 def test_the_readme_follows_the_index(copy):
