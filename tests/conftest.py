@@ -1,5 +1,5 @@
-"""What the tests share: the real data beside the project, a strict mode that forbids skips, a command line that is run as a
-user runs it."""
+"""What the tests share: the real data beside the project, a strict mode that forbids skips, a command line that is run
+as a user runs it."""
 import os
 import subprocess
 import sys

@@ -1,5 +1,5 @@
-"""A run that is stopped leaves nothing behind and goes on; a cell that dies is told from one that fails; the scheduler, the
-machine and the disk folder may be shared, and strangers are refused."""
+"""A run that is stopped leaves nothing behind and goes on; a cell that dies is told from one that fails; scheduler,
+machine and folder may be shared, and strangers are refused."""
 import json
 import os
 import re
@@ -40,7 +40,8 @@ def study(tmp_path):
 
 def begin(*words, **env):
     "Starts the command line."
-    return subprocess.Popen([str(BIN/'xtl'), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    command = [str(BIN/'xtl'), *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=os.environ | {'OMP_NUM_THREADS': '1'} | env)
 
 
@@ -84,7 +85,8 @@ STRANGER = '''
 import sys
 from distributed import Client
 from distributed.security import Security
-for address, keys in ((sys.argv[1], None), (sys.argv[1].replace('tls', 'tcp'), None), (sys.argv[1], Security.temporary())):
+there = sys.argv[1]
+for address, keys in ((there, None), (there.replace('tls', 'tcp'), None), (there, Security.temporary())):
     try: Client(address, security=keys, timeout=3)
     except Exception as error: print('refused', type(error).__name__)
     else: print('let in')
@@ -93,7 +95,8 @@ for address, keys in ((sys.argv[1], None), (sys.argv[1].replace('tls', 'tcp'), N
 
 def listening(pid):
     "Addresses at which a process waits for others."
-    return [f'tls://127.0.0.1:{c.laddr.port}' for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    found = psutil.Process(pid).net_connections()
+    return [f'tls://127.0.0.1:{c.laddr.port}' for c in found if c.status == psutil.CONN_LISTEN]
 
 
 def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_study(study, tmp_path):
@@ -107,8 +110,10 @@ def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_stu
         assert len(addresses) >= 2 # the scheduler and a worker at least
         as_user = dict(user=65534, group=65534, extra_groups=[]) if os.getuid() == 0 else {}
         for address in addresses:
-            said = subprocess.run([sys.executable, '-c', STRANGER, address], capture_output=True, text=True, cwd='/', **as_user)
-            assert [line.split()[0] for line in said.stdout.splitlines()] == ['refused']*3, (address, said.stdout, said.stderr)
+            words = [sys.executable, '-c', STRANGER, address]
+            said = subprocess.run(words, capture_output=True, text=True, cwd='/', **as_user)
+            answers = [line.split()[0] for line in said.stdout.splitlines()]
+            assert answers == ['refused']*3, (address, said.stdout, said.stderr)
         seen = subprocess.run(['ps', 'axeww'], capture_output=True, text=True).stdout
         assert 'PRIVATE KEY' not in seen # neither in arguments nor in the environment
     finally:
@@ -128,12 +133,14 @@ def key_files(folder):
 
 def test_a_running_scheduler_with_keys_is_used_by_those_who_have_them(tmp_path):
     files = key_files(tmp_path)
-    security = Security(tls_ca_file=files['tls_ca'], require_encryption=True, **{
-        f'tls_{role}_{what}': files[f'tls_{what}'] for role in ('scheduler', 'worker', 'client') for what in ('cert', 'key')})
+    roles = {f'tls_{role}_{what}': files[f'tls_{what}']
+             for role in ('scheduler', 'worker', 'client') for what in ('cert', 'key')}
+    security = Security(tls_ca_file=files['tls_ca'], require_encryption=True, **roles)
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol='tls://', security=security,
                       dashboard_address=None) as there:
         address = there.scheduler_address
-        with connect(Cluster(scheduler=address, **files)) as client: assert client.submit(int, '7').result(timeout=60) == 7
+        with connect(Cluster(scheduler=address, **files)) as client:
+            assert client.submit(int, '7').result(timeout=60) == 7
         others = tmp_path/'others'
         others.mkdir()
         with pytest.raises(UserError, match='answers at .* with these keys'):
@@ -167,7 +174,8 @@ def scheduler(folder, workers):
     (folder/'scheduler.json').unlink(missing_ok=True)
     env = os.environ | {'OMP_NUM_THREADS': '1'}
     def start(*words):
-        return subprocess.Popen([str(BIN/'dask'), *map(str, words), '--no-dashboard'], stdout=log, stderr=log, cwd=folder, env=env)
+        command = [str(BIN/'dask'), *map(str, words), '--no-dashboard']
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
     file = ('--scheduler-file', folder/'scheduler.json')
     processes = [start('scheduler', '--host', '127.0.0.1', '--port', 0, *file)]
     try:
@@ -232,7 +240,8 @@ def stand_in(folder, script, monkeypatch, **limits):
 
 
 # Reports once, then no more
-REPORTS = """mkdir -p "$(dirname $0)/cells/cell"; echo '{"state": "running", "phase": "target"}' > "$(dirname $0)/cells/cell/status.json"
+REPORTS = """cell="$(dirname $0)/cells/cell"; mkdir -p $cell
+echo '{"state": "running", "phase": "target"}' > $cell/status.json
 exec sleep 60"""
 
 
@@ -323,8 +332,8 @@ def test_a_table_is_exported_as_csv(study, tmp_path, xtl):
     table, read = pd.read_parquet(out/'results.parquet'), pd.read_csv(tmp_path/'results.csv')
     assert code == 0 and list(read.columns) == list(table.columns), err
     for column in ('score', 'flops_target'): assert read[column].tolist() == table[column].tolist()
-    for column in ('learning_rate', 'schedule', 'sampling', 'budget_scope', 'precision', 'encoder_fingerprint', 'data', 'code',
-                   'version_torch', 'version_transformers', 'target_learning_rate'):
+    for column in ('learning_rate', 'schedule', 'sampling', 'budget_scope', 'precision', 'encoder_fingerprint', 'data',
+                   'code', 'version_torch', 'version_transformers', 'target_learning_rate'):
         assert table[column].notna().all(), column
     code, _, err = xtl('export', out, '--csv', tmp_path/'x.csv', '--table', 'result')
     assert code == 2 and "did you mean 'results'?" in err

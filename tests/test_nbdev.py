@@ -1,5 +1,5 @@
-"""Notebooks and package say the same, and both keep the order of the house: stages as folders, imports from earlier ones,
-lines, cells and modules of a size that can be read, README after the index."""
+"""Notebooks and package say the same, and both keep the order of the house: stages as folders, imports from earlier
+ones, lines, cells and modules of a size that can be read, README after the index."""
 import ast
 import filecmp
 import json
@@ -66,7 +66,7 @@ def exporting(root: Path = ROOT) -> list[Notebook]:
 
 
 def imported(source: str, module: str) -> Iterator[tuple[str, str]]:
-    "What a cell of that module imports of the package, in functions too: the module and the name, '' for the whole module."
+    "What a cell of that module imports of the package, in functions too: module and name, '' for the module itself."
     for node in ast.walk(tree(source)):
         if isinstance(node, ast.Import): yield from ((a.name.removeprefix('xtl').lstrip('.'), '') for a in node.names
                                                      if a.name.split('.')[0] == 'xtl')

@@ -85,7 +85,8 @@ def test_a_process_that_was_killed_leaves_nothing_behind(runs):
 
 def test_a_loss_that_is_no_number_is_named_with_its_step(tmp_path):
     recipe = {'max_length': 96, 'batch_size': 16, 'max_grad_norm': 0.0}
-    broken = start(tmp_path, 2, targets=['tatoeba'], intermediate=['mnli'], n_tasks=[1], learning_rate=1e30, recipes={'all': recipe})
+    changes = dict(targets=['tatoeba'], intermediate=['mnli'], n_tasks=[1], learning_rate=1e30, recipes={'all': recipe})
+    broken = start(tmp_path, 2, **changes)
     _, err = broken.communicate(timeout=600)
     assert broken.returncode == 1 and 'the loss became' in err and 'step' in err, err
     assert len(err.strip().splitlines()) == 1, err

@@ -1,5 +1,5 @@
-"""How long does the machinery around a cell take? Runs a cell whose results are in the store already, prints the seconds of
-each part.
+"""How long does the machinery around a cell take? Runs a cell whose results are in the store already, prints the
+seconds of each part.
 
     python tests/benchmarks/overhead.py [REPEATS]
 
@@ -21,7 +21,7 @@ from xtl.transfer.workspace import lay_out
 
 
 def once(work) -> dict[str, float]:
-    "Seconds of each part of an execution: until the notebook's first cell runs, each cell of code, after the last, in all."
+    "Seconds of each part of an execution: until the notebook's first cell runs, each cell, after the last, in all."
     started = time.time()
     process = subprocess.Popen([sys.executable, '-m', 'xtl.execution.job'], stdin=subprocess.PIPE, text=True)
     process.stdin.write(json.dumps(asdict(work)) + '\n')

@@ -33,18 +33,20 @@ class Cluster:
 def user_security(
     cluster: Cluster, # With a scheduler
 ):                    # `distributed.security.Security`
-    "The keys for a running scheduler: those of `cluster`, else of Dask's configuration. Raises `UserError` without them."
+    "The keys for a running scheduler: those of `cluster`, else of Dask's configuration. Raises `UserError` without."
     from distributed.security import Security
     given = dict(tls_ca_file=cluster.tls_ca, tls_client_cert=cluster.tls_cert, tls_client_key=cluster.tls_key)
     given = {name: str(path) for name, path in given.items() if path}
     secure = cluster.scheduler.startswith('tls://')
-    if given and not secure: raise UserError(f"keys are for a scheduler 'tls://...', and this one is '{cluster.scheduler}'")
+    if given and not secure:
+        raise UserError(f"keys are for a scheduler 'tls://...', and this one is '{cluster.scheduler}'")
     for path in given.values():
         if not Path(path).is_file(): raise UserError(f"no such file: '{path}', named as a key or certificate")
     security = Security(**given | dict(require_encryption=secure))
     if secure and not (security.tls_ca_file and security.tls_client_cert and security.tls_client_key):
         missing = 'a tls:// address needs files of an authority, a certificate and a key'
-        raise UserError(f"{missing}: in Dask's configuration, distributed.comm.tls.ca-file and .client.cert and .client.key")
+        places = 'distributed.comm.tls.ca-file, .client.cert and .client.key'
+        raise UserError(f"{missing}: in Dask's configuration, {places}")
     return security
 
 # %% ../../nbs/execution/40_cluster.ipynb #b2d4bb21
@@ -53,7 +55,7 @@ def _kept_up(
     cluster,      # `distributed.deploy.SpecCluster`
     workers: int, # It shall have
 ) -> Iterator[None]:
-    "Looks every few seconds whether a worker is gone for good, as one is that dies while it starts, and starts another."
+    "Looks every few seconds whether a worker is gone for good, as one that dies while it starts; starts another."
     from distributed.core import Status
     from tornado.ioloop import PeriodicCallback
     def look():
@@ -68,7 +70,7 @@ def _kept_up(
 # %% ../../nbs/execution/40_cluster.ipynb #baa3c047
 @contextmanager
 def _deaf() -> Iterator:
-    "Processes that are started here hear neither Ctrl-C nor the end of the terminal. Yields what makes this process hear again."
+    "Processes started here hear neither Ctrl-C nor the end of the terminal. Yields what makes this one hear again."
     from multiprocessing import resource_tracker
     resource_tracker.ensure_running() # now, because it would lift what comes next
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
@@ -86,6 +88,7 @@ def _local_workers(workers: int, processes: int, shared: dict) -> dict[int, dict
     common = shared | dict(nthreads=1, memory_limit=None, silence_logs=100)
     return {i: dict(cls=Nanny, options=common | own(i)) for i in range(workers)}
 
+# %% ../../nbs/execution/40_cluster.ipynb #faa236e6
 @contextmanager
 def _local(workers: int, processes: int, scratch: Path) -> Iterator:
     "A scheduler in this process and a process a worker. None of their processes outlives the block."
@@ -119,7 +122,6 @@ def _running(cluster: Cluster) -> Iterator:
     "A scheduler that somebody started. Raises `UserError` when it does not answer or has no worker."
     from distributed import Client
     address = cluster.scheduler
-    start = f"start some with `dask worker {address} --nthreads 1`"
     security = user_security(cluster)
     try: client = Client(address, timeout=10, security=security)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -128,34 +130,42 @@ def _running(cluster: Cluster) -> Iterator:
         raise UserError(f"no Dask scheduler answers at '{address}'{keys}: {cure}") from error
     try:
         try: client.wait_for_workers(1, timeout=60)
-        except TimeoutError as error: raise UserError(f"the scheduler at '{address}' has no workers: {start}") from error
+        except TimeoutError as error:
+            cure = f'start some with `dask worker {address} --nthreads 1`'
+            raise UserError(f"the scheduler at '{address}' has no workers: {cure}") from error
         yield client
     finally:
         with suppress(Exception): client.close(timeout=2) # its scheduler may be gone
 
 # %% ../../nbs/execution/40_cluster.ipynb #dc409bca
 # Arguments of `SLURMCluster` that are set here
-OWN_ARGUMENTS = ('self', 'scheduler', 'name', 'job_cls', 'loop', 'asynchronous', 'scheduler_cls', 'config_name', 'security',
-                 'host', 'protocol', 'dashboard_address')
+OWN_ARGUMENTS = ('self', 'scheduler', 'name', 'job_cls', 'loop', 'asynchronous', 'scheduler_cls', 'config_name',
+                 'security', 'host', 'protocol', 'dashboard_address', 'shared_temp_directory')
+
+def _slurm_arguments() -> list[str]:
+    "Arguments of `SLURMCluster` that are a user's."
+    import inspect
+    from dask_jobqueue import core, slurm
+    makers = (slurm.SLURMJob, core.Job, core.JobQueueCluster)
+    every = [p for maker in makers for p in inspect.signature(maker.__init__).parameters.values()]
+    return list(dict.fromkeys(p.name for p in every if p.kind != p.VAR_KEYWORD and p.name not in OWN_ARGUMENTS))
 
 def slurm_settings(
     path: str | Path, # The YAML file
 ) -> dict:
-    """Arguments of `SLURMCluster`. Raises `UserError` for an unknown one, for no YAML, and where dask-jobqueue or Slurm are
-    missing."""
-    import inspect
+    """Arguments of `SLURMCluster`. Raises `UserError` for an unknown one, for no YAML, and where dask-jobqueue or Slurm
+    are missing."""
     import yaml
-    try: from dask_jobqueue import slurm, core
+    try: accepted = _slurm_arguments()
     except ImportError as error: raise UserError("--slurm needs dask-jobqueue: pip install 'xtl[slurm]'") from error
     try: settings = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no YAML file: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(settings, dict): raise UserError(f'{path} must hold arguments of SLURMCluster, one `name: value` a line')
-    accepted = [p.name for f in (slurm.SLURMJob, core.Job, core.JobQueueCluster)
-                for p in inspect.signature(f.__init__).parameters.values()
-                if p.kind != p.VAR_KEYWORD and p.name not in OWN_ARGUMENTS]
-    for key in settings: closest(str(key), dict.fromkeys(accepted), f'setting in {path}')
-    if not shutil.which('sbatch'): raise UserError('--slurm needs the command `sbatch`: run xtl where jobs are submitted')
+    if not isinstance(settings, dict):
+        raise UserError(f'{path} must hold arguments of SLURMCluster, one `name: value` a line')
+    for key in settings: closest(str(key), accepted, f'setting in {path}')
+    if not shutil.which('sbatch'):
+        raise UserError('--slurm needs the command `sbatch`: run xtl where jobs are submitted')
     return settings
 
 # %% ../../nbs/execution/40_cluster.ipynb #0bc80578
@@ -165,10 +175,10 @@ def slurm_cluster(
     keys: Path,       # Folder that the nodes see and the user alone can read
 ) -> Iterator:
     "A `SLURMCluster` without workers yet, whose parts speak TLS. Raises `UserError` for settings it does not take."
-    import dask.config
     from dask_jobqueue import SLURMCluster
     from distributed.security import Security
     settings = slurm_settings(path)
+    settings.pop('n_workers', None)
     options = dict(dashboard=False, dashboard_address=':0') | settings.pop('scheduler_options', {})
     own = dict(n_workers=0, scheduler_options=options, security=Security.temporary(), protocol='tls://',
                shared_temp_directory=str(keys))
@@ -206,7 +216,7 @@ def _quiet() -> None:
 def connect(
     cluster: Cluster,   # Where cells shall run
     processes: int = 1, # Of a cell, with a GPU each
-    home: str | Path | None = None, # Folder of the study that keeps the names of temporary folders; none: a temporary one
+    home: str | Path | None = None, # Folder of the study that keeps the names of temporary ones; none: one of its own
 ) -> Iterator:          # Of a `distributed.Client`
     "Starts or finds the workers, for the block. Raises `UserError` when there are none to be had."
     _quiet()

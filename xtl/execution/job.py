@@ -126,8 +126,8 @@ def run_job(
     job: Job,                       # A cell
     held: list[Path] | None = None, # Takes the scratch folder, as long as this process has the cell
 ) -> None:
-    """Executes a cell's notebook unless it is finished. Raises `NotebookFailed` when it fails, `KernelDied` when its kernel
-    does, `filelock.Timeout` when another process has it."""
+    """Executes a cell's notebook unless it is finished. Raises `NotebookFailed` when it fails, `KernelDied` when its
+    kernel does, `filelock.Timeout` when another process has it."""
     done, held = job.folder/'done.json', [] if held is None else held
     with claim_cell(job.folder):
         if done.exists() and read_json(done) == job.key: return
@@ -161,7 +161,7 @@ def _end_with_worker(job: Job, held: list[Path]) -> None:
     os._exit(1)
 
 def main() -> int:
-    "`python -m xtl.execution.job`, a job as a line of JSON on standard input: 0 when it is finished, else a code above."
+    "`python -m xtl.execution.job`, a job as a line of JSON on standard input: 0 when finished, else a code above."
     from filelock import Timeout
     # the schema of notebooks has no such addresses, and reading their grammar takes two seconds
     sys.modules.setdefault('rfc3987_syntax', None)

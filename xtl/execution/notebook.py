@@ -90,7 +90,8 @@ def execute_notebook(
 ) -> Path:                    # `into`
     """Executes a template in a kernel of its own; the notebook is kept whatever happens. Raises `NotebookFailed` when a
     cell raises, `KernelDied` when the kernel does not start or dies."""
-    if json.loads(json.dumps(parameters)) != parameters: raise TypeError(f'parameters must be JSON values: {parameters}')
+    if json.loads(json.dumps(parameters)) != parameters:
+        raise TypeError(f'parameters must be JSON values: {parameters}')
     into = Path(into)
     with write_aside(into) as aside, tempfile.TemporaryDirectory(prefix='xtl-') as folder:
         failure = _execute(str(source), str(aside), parameters, Path(folder), start_timeout)

@@ -21,8 +21,8 @@ def run_cells(
     cluster: Cluster = Cluster(), # Where
     limits: Limits = Limits(),    # What each may take
 ) -> Iterator[CellOutcome]:
-    """Runs cells, several at a time; yields how each ended. When the caller stops early, so do they, and no process is left.
-    Raises `SchedulerLost`."""
+    """Runs cells, several at a time; yields how each ended. When the caller stops early, so do they, and no process is
+    left. Raises `SchedulerLost`."""
     from distributed import as_completed
     processes, run = max(j.processes for j in jobs), uuid.uuid4().hex[:8]
     with connect(cluster, processes, Path(jobs[0].out)/'running') as client:
@@ -51,4 +51,5 @@ def _outcome(future, name: str) -> CellOutcome:
     except CancelledError as error:
         cure = 'the same command, with a scheduler that runs, goes on from here'
         raise SchedulerLost(f'the Dask scheduler is gone; {cure}') from error
-    except KilledWorker as error: return CellOutcome(name, 'failed', f'its worker died {error.allowed_failures + 1} times')
+    except KilledWorker as error:
+        return CellOutcome(name, 'failed', f'its worker died {error.allowed_failures + 1} times')

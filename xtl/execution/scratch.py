@@ -40,6 +40,7 @@ def _record(home: Path, folder: Path) -> Iterator[None]:
         finally:
             for left in (aside, path): left.unlink(missing_ok=True)
 
+# %% ../../nbs/execution/05_scratch.ipynb #af0f17c5
 @contextmanager
 def scratch_folder(
     home: str | Path,                 # Folder of the study that keeps the record

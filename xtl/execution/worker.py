@@ -59,8 +59,8 @@ def stop_process(
 
 # %% ../../nbs/execution/30_worker.ipynb #5a00fee6
 def _environment(job: Job, threads: int, gpus: str | None) -> dict[str, str]:
-    """Of a cell's process: its threads, its GPUs where there are some, figures in the notebook, no telemetry, no word of
-    widgets that are not there."""
+    """Of a cell's process: its threads, its GPUs where there are some, figures in the notebook, no telemetry, no word
+    of widgets that are not there."""
     shared = {n: str(threads) for n in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
     if gpus is not None: shared['CUDA_VISIBLE_DEVICES'] = gpus
     return os.environ | shared | dict(
