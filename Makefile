@@ -1,5 +1,6 @@
 # make report   the mini study and its HTML report
-# make test     every test: notebooks, drift, pytest
+# make test     every test: ruff, notebooks, drift, pytest
+# make hooks    git cleans and merges notebooks from now on
 # make lab      JupyterLab on the notebooks
 # make docs     the whole site, library pages and report, where Quarto is installed
 # make readme   README.md from nbs/index.ipynb
@@ -10,7 +11,7 @@ BIN = $(VENV)/bin
 OUT ?= runs/mini
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install report test lab docs readme
+.PHONY: install report test lab docs readme hooks
 
 install: $(VENV)/installed
 
@@ -26,6 +27,7 @@ report: install
 	@echo "The report: $(abspath $(OUT))/report/index.html"
 
 test: install
+	ruff check
 	nbdev_test --n_workers 2 --do_print --path nbs
 	python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS) tests
 
@@ -37,3 +39,6 @@ docs: report
 
 readme: install
 	jupyter nbconvert --to markdown --log-level ERROR --TagRemovePreprocessor.remove_input_tags remove_input --output-dir . --output README nbs/index.ipynb
+
+hooks: install
+	nbdev_install_hooks

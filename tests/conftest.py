@@ -1,10 +1,12 @@
-"What the tests share: the real data beside the project, a strict mode that forbids skips, a command line that is run as a user runs it."
+"""What the tests share: the real data beside the project, a strict mode that forbids skips, a command line that is run
+as a user runs it."""
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-os.environ['OMP_NUM_THREADS'] = '1' # sums depend on the number of threads: the same one here, before torch is imported, and in what the tests start
+# Sums depend on the number of threads: the same one here, before torch is imported, and in what the tests start
+os.environ['OMP_NUM_THREADS'] = '1'
 
 import pytest
 
@@ -20,7 +22,8 @@ def real_data():
 @pytest.fixture(scope='session')
 def hub():
     folder = real_data()
-    if not (folder/'google'/'xtreme').is_dir(): pytest.skip('no real data: set XTL_DATA to a mirror, or put one at ../shared/hub')
+    if not (folder/'google'/'xtreme').is_dir():
+        pytest.skip('no real data: set XTL_DATA to a mirror, or put one at ../shared/hub')
     return folder
 
 
@@ -28,7 +31,8 @@ def hub():
 def xtl():
     "Runs the command line; gives exit code, standard output and standard error."
     def run(*words, timeout=600, **env):
-        done = subprocess.run([str(Path(sys.executable).parent/'xtl'), *map(str, words)], capture_output=True, text=True, timeout=timeout,
+        command = [str(Path(sys.executable).parent/'xtl'), *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout,
                               env={k: v for k, v in os.environ.items() if k != 'XTL_DATA'} | env)
         return done.returncode, done.stdout, done.stderr
     return run

@@ -1,6 +1,9 @@
-"A run that is stopped leaves nothing behind and goes on; a cell that dies is told from one that fails; the scheduler and the disk folder may be shared."
+"""A run that is stopped leaves nothing behind and goes on; a cell that dies is told from one that fails; scheduler,
+machine and folder may be shared, and strangers are refused."""
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +16,16 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from distributed import LocalCluster
+from distributed.security import Security
 
 from chaos import chaos, started_by
 from studies import tiny
-from xtl.execution.cluster import Cluster, connect
+from xtl.core.errors import UserError
+from xtl.execution.cluster import Cluster, connect, slurm_cluster
 from xtl.execution.job import Job, claimed, read_status
 from xtl.execution.notebook import KernelDied, execute_notebook
+from xtl.execution.scratch import scratch_folder
 from xtl.execution.worker import Limits, execute_cell, visible_gpus
 
 BIN = Path(sys.executable).parent
@@ -31,9 +38,16 @@ def study(tmp_path):
     return path
 
 
-def begin(*words):
+def begin(*words, **env):
     "Starts the command line."
-    return subprocess.Popen([str(BIN/'xtl'), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+    command = [str(BIN/'xtl'), *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {'OMP_NUM_THREADS': '1'} | env)
+
+
+def temporary(folder):
+    "What lies in a folder for temporary files, but for the cache that torch keeps for all programs of a user."
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith('torchinductor'))
 
 
 def wait_for_cells(run, out):
@@ -43,24 +57,116 @@ def wait_for_cells(run, out):
     time.sleep(3)
 
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_leaves_no_process_and_goes_on(study, tmp_path, xtl, how):
-    out = tmp_path/'out'
-    run = begin('run', study, '--out', out, '--workers', '2')
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, tmp_path, xtl, how):
+    out, tmp = tmp_path/'out', tmp_path/'tmp'
+    tmp.mkdir()
+    run = begin('run', study, '--out', out, '--workers', '2', TMPDIR=str(tmp))
     wait_for_cells(run, out)
     children = psutil.Process(run.pid).children(recursive=True)
     assert {'kernel', 'cell'} <= {kind for kind, _ in started_by(run.pid)}
+    assert all(re.fullmatch('xtl-[0-9a-f]{16}', name) for name in temporary(tmp)) and temporary(tmp)
+    assert {p.stat().st_mode & 0o777 for p in tmp.glob('xtl-*')} == {0o700}
     run.send_signal(how)
     _, err = run.communicate(timeout=180)
     if how == signal.SIGKILL: assert run.returncode == -9
     else: assert run.returncode == 130 and err == 'xtl: stopped; the same command goes on from here\n', err
     assert not psutil.wait_procs(children, timeout=30)[1]
+    if how != signal.SIGKILL: assert temporary(tmp) == []
     text = xtl('status', out)[1]
     assert '0 running' in text and 'was stopped' in text
-    code, text, err = xtl('run', study, '--out', out)
+    code, text, err = xtl('run', study, '--out', out, TMPDIR=str(tmp))
     assert code == 0, err
-    assert set(pd.read_parquet(out/'results.parquet').cell) == {'none-r0', 'target-only-b4e09-r0', 'k2-s0-b4e09-r0'}
-    assert not list(out.rglob('*.part'))
+    assert pd.read_parquet(out/'results.parquet').cell.nunique() == 3
+    assert not list(out.rglob('*.part')) and not list(out.rglob('.scratch.*')) and temporary(tmp) == []
+
+
+# What another user does where the tests run as root; otherwise the same one, without the keys too. A first try, at
+# an address where nobody is, loads what Dask loads late, as another user may not read it.
+STRANGER = '''
+import os, socket, sys
+from distributed import Client
+from distributed.security import Security
+keys, there = Security.temporary(), sys.argv[1]
+def attempt(address, security):
+    try: Client(address, security=security, timeout=3)
+    except OSError as error: return 'failed' if isinstance(error, PermissionError) else 'refused'
+    return 'let in'
+for nobody, security in (('tls://127.0.0.1:1', keys), ('tcp://127.0.0.1:1', None)): attempt(nobody, security)
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+host, port = there.removeprefix('tls://').split(':')
+with socket.create_connection((host, int(port))): print('reached')
+print(attempt(there, keys))
+print(attempt(there.replace('tls', 'tcp'), None))
+'''
+
+
+def listening(pid):
+    "Addresses at which a process waits for others."
+    found = psutil.Process(pid).net_connections()
+    return [f'tls://127.0.0.1:{c.laddr.port}' for c in found if c.status == psutil.CONN_LISTEN]
+
+
+def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_study(study, tmp_path):
+    out = tmp_path/'out'
+    run = begin('run', study, '--out', out, '--workers', '1')
+    try:
+        wait_for_cells(run, out)
+        workers = [process.pid for kind, process in started_by(run.pid) if kind == 'worker']
+        addresses = [a for pid in (run.pid, *workers) for a in listening(pid)]
+        assert len(addresses) >= 2 # the scheduler and a worker at least
+        for address in addresses:
+            said = subprocess.run([sys.executable, '-c', STRANGER, address], capture_output=True, text=True, cwd='/')
+            assert said.stdout.split() == ['reached', 'refused', 'refused'], (address, said.stdout, said.stderr)
+        seen = subprocess.run(['ps', 'axeww'], capture_output=True, text=True).stdout
+        assert 'PRIVATE KEY' not in seen # neither in arguments nor in the environment
+    finally:
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=180)
+
+
+def key_files(folder):
+    "Keys as a user has them in files, and Dask's configuration that names them."
+    keys = Security.temporary()
+    names = dict(ca=keys.tls_ca_file, cert=keys.tls_client_cert, key=keys.tls_client_key)
+    for name, text in names.items():
+        (folder/f'{name}.pem').write_text(text)
+        (folder/f'{name}.pem').chmod(0o600)
+    return {f'tls_{name}': str(folder/f'{name}.pem') for name in names}
+
+
+def test_a_running_scheduler_with_keys_is_used_by_those_who_have_them(tmp_path):
+    files = key_files(tmp_path)
+    roles = {f'tls_{role}_{what}': files[f'tls_{what}']
+             for role in ('scheduler', 'worker', 'client') for what in ('cert', 'key')}
+    security = Security(tls_ca_file=files['tls_ca'], require_encryption=True, **roles)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol='tls://', security=security,
+                      dashboard_address=None) as there:
+        address = there.scheduler_address
+        with connect(Cluster(scheduler=address, **files)) as client:
+            assert client.submit(int, '7').result(timeout=60) == 7
+        others = tmp_path/'others'
+        others.mkdir()
+        with pytest.raises(UserError, match='answers at .* with these keys'):
+            with connect(Cluster(scheduler=address, **key_files(others))): pass
+        with pytest.raises(UserError, match='needs files of an authority'):
+            with connect(Cluster(scheduler=address)): pass
+
+
+def test_the_keys_of_a_cluster_are_read_by_its_user_alone(tmp_path, monkeypatch):
+    "As far as it goes without a Slurm; `tests/slurm.sh` has one."
+    pytest.importorskip('dask_jobqueue')
+    monkeypatch.setattr(shutil, 'which', lambda name: f'/usr/bin/{name}')
+    (tmp_path/'slurm.yaml').write_text('queue: all\ncores: 1\nmemory: 1GB\ninterface: lo\n')
+    with scratch_folder(tmp_path/'running', tmp_path) as keys, slurm_cluster(tmp_path/'slurm.yaml', keys) as there:
+        script, files = there.job_script(), sorted(keys.iterdir())
+        assert there.scheduler_address.startswith('tls://') and len(files) == 3
+        assert all(p.stat().st_mode & 0o777 == 0o600 and str(p) in script for p in files)
+        assert keys.stat().st_mode & 0o777 == 0o700 and 'PRIVATE KEY' not in script
+    assert not keys.exists()
 
 
 def test_a_study_survives_kills_and_a_second_run():
@@ -73,11 +179,16 @@ def scheduler(folder, workers):
     "A Dask scheduler and its workers, each in a process of its own."
     log = open(folder/'dask.log', 'w')
     (folder/'scheduler.json').unlink(missing_ok=True)
-    def start(*words): return subprocess.Popen([str(BIN/'dask'), *map(str, words)], stdout=log, stderr=log, cwd=folder, env=os.environ | {'OMP_NUM_THREADS': '1'})
-    processes = [start('scheduler', '--host', '127.0.0.1', '--port', 0, '--no-dashboard', '--scheduler-file', folder/'scheduler.json')]
+    env = os.environ | {'OMP_NUM_THREADS': '1'}
+    def start(*words):
+        command = [str(BIN/'dask'), *map(str, words), '--no-dashboard']
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
+    file = ('--scheduler-file', folder/'scheduler.json')
+    processes = [start('scheduler', '--host', '127.0.0.1', '--port', 0, *file)]
     try:
         while not (folder/'scheduler.json').exists(): time.sleep(0.2)
-        processes.append(start('worker', '--scheduler-file', folder/'scheduler.json', '--nthreads', 1, '--nworkers', workers, '--resources', 'GPU=1', '--no-dashboard', '--local-directory', folder))
+        processes.append(start('worker', *file, '--nthreads', 1, '--nworkers', workers, '--resources', 'GPU=1',
+                               '--local-directory', folder))
         yield yaml.safe_load((folder/'scheduler.json').read_text())['address'], processes[0]
     finally:
         for process in processes: process.terminate()
@@ -91,7 +202,8 @@ def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_complet
         wait_for_cells(run, out)
         process.terminate()
         _, err = run.communicate(timeout=180)
-        assert run.returncode == 1 and err == 'xtl: the Dask scheduler is gone; the same command, with a scheduler that runs, goes on from here\n', err
+        said = 'xtl: the Dask scheduler is gone; the same command, with a scheduler that runs, goes on from here\n'
+        assert run.returncode == 1 and err == said, err
         deadline = time.time() + 60
         while any(claimed(out, p.name) for p in (out/'cells').iterdir()): assert time.time() < deadline; time.sleep(0.2)
     with scheduler(tmp_path, 1) as (address, _):
@@ -109,7 +221,11 @@ def test_a_scheduler_that_is_not_there_is_named(study, tmp_path, xtl, words, mes
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1, err
 
 
-@pytest.mark.parametrize('text, message', [('queue: gpu\ncoers: 1\n', "did you mean 'cores'?"), ('[1, 2]', 'must hold arguments of SLURMCluster'), ('a: [1', 'is no YAML')])
+@pytest.mark.parametrize('text, message', [
+    ('queue: gpu\ncoers: 1\n', "did you mean 'cores'?"),
+    ('[1, 2]', 'must hold arguments of SLURMCluster'),
+    ('a: [1', 'is no YAML'),
+])
 def test_a_wrong_slurm_file_is_refused(study, tmp_path, xtl, text, message):
     pytest.importorskip('dask_jobqueue')
     (tmp_path/'slurm.yaml').write_text(text)
@@ -125,16 +241,26 @@ def stand_in(folder, script, monkeypatch, **limits):
     monkeypatch.setattr(sys, 'executable', str(folder/'python'))
     started = time.time()
     outcome = execute_cell(Job(str(folder), 'cell', {}, {}), Limits(**limits), wanted=lambda: True)
-    assert read_status(folder, 'cell')['error'] == outcome.error and time.time() - started < 50 # less than the script sleeps
+    assert read_status(folder, 'cell')['error'] == outcome.error
+    assert time.time() - started < 50 # less than the script sleeps
     return outcome, (folder/'python.count').read_text().count('x')
 
 
+# Reports once, then no more
+REPORTS = """cell="$(dirname $0)/cells/cell"; mkdir -p $cell
+echo '{"state": "running", "phase": "target"}' > $cell/status.json
+exec sleep 60"""
+
+
 @pytest.mark.parametrize('script, limits, error, attempts', [
-    ('kill -9 $$', {}, 'its process was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)', 3), # as the system does for want of memory
+    # as the system does for want of memory
+    ('kill -9 $$', {}, 'its process was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)', 3),
     ('kill -11 $$', {}, 'its process was killed by SIGSEGV (attempt 3 of 3)', 3),
     ('echo "No module named xtl" >&2; exit 1', {}, 'its process ended with 1: No module named xtl', 1),
     ('exec sleep 60', dict(limit=1), 'ran longer than 1 s', 1),
-    ('exec sleep 60', dict(hang=1), 'hung: no progress for 1 s (attempt 3 of 3)', 3),
+    ('exec sleep 60', dict(hang=1, start=1), 'did not start within 1 s (attempt 3 of 3)', 3),
+    (REPORTS, dict(hang=1), 'hung: no progress for 1 s (attempt 3 of 3)', 3),
+    (REPORTS.replace('target', 'starting'), dict(hang=1, limit=4), 'ran longer than 4 s', 1), # slow, not hung
 ])
 def test_faults_are_told_apart_and_tried_again_where_that_helps(tmp_path, monkeypatch, script, limits, error, attempts):
     outcome, tried = stand_in(tmp_path, script, monkeypatch, **limits)
@@ -150,7 +276,8 @@ def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, tmp_
     "Its first phase is left to be done again and again by an encoder that kills the kernel when it is read."
     out = tmp_path/'out'
     code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', PYTHONPATH=str(killer(tmp_path)))
-    assert code == 1 and 'failed: none-r0: its kernel was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)' in err, err
+    assert code == 1, err
+    assert 'failed: none-r0: its kernel was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)' in err, err
     assert 'pieces = cell_pieces' in (out/'cells'/'none-r0'/'cell.ipynb').read_text()
     assert not list((out/'cells').rglob('*.part')) # what it left in the store is removed by whoever computes it next
     assert '2 failed' in xtl('status', out)[1]
@@ -170,13 +297,18 @@ if 'ipykernel_launcher' in ' '.join(sys.orig_argv): threading.Thread(target=watc
     return os.pathsep.join([str(folder/'path'), os.environ.get('PYTHONPATH', '')])
 
 
-@pytest.mark.parametrize('program, error', [(['false'], 'its kernel did not start: it ended with 1'), (['sh', '-c', 'sleep 60'], 'its kernel did not start: Kernel didn.t respond in 2 seconds')])
+@pytest.mark.parametrize('program, error', [
+    (['false'], 'its kernel did not start: it ended with 1'),
+    (['sh', '-c', 'sleep 60'], 'its kernel did not start: Kernel didn.t respond in 2 seconds'),
+])
 def test_a_kernel_that_does_not_start_is_named(tmp_path, monkeypatch, program, error):
     (tmp_path/'kernels'/'python3').mkdir(parents=True)
-    (tmp_path/'kernels'/'python3'/'kernel.json').write_text(json.dumps(dict(argv=program, display_name='broken', language='python')))
+    spec = dict(argv=program, display_name='broken', language='python')
+    (tmp_path/'kernels'/'python3'/'kernel.json').write_text(json.dumps(spec))
     monkeypatch.setenv('JUPYTER_PATH', str(tmp_path))
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('1')]), tmp_path/'template.ipynb')
-    with pytest.raises(KernelDied, match=error): execute_notebook(tmp_path/'template.ipynb', tmp_path/'done.ipynb', {}, start_timeout=2)
+    with pytest.raises(KernelDied, match=error):
+        execute_notebook(tmp_path/'template.ipynb', tmp_path/'done.ipynb', {}, start_timeout=2)
 
 
 def test_every_local_worker_has_its_gpu_and_declares_it(monkeypatch):
@@ -195,7 +327,8 @@ def test_a_worker_that_dies_again_while_it_starts_is_replaced():
             for process in before:
                 with suppress(psutil.NoSuchProcess): process.kill()
             deadline = time.time() + 60
-            while not set(workers()) - set(before) and time.time() < deadline: time.sleep(0.01) # the next one is killed at its start
+            # the next one is killed at its start
+            while not set(workers()) - set(before) and time.time() < deadline: time.sleep(0.01)
         assert client.submit(int, '7').result(timeout=120) == 7
 
 

@@ -1,11 +1,11 @@
-"""How long does the machinery around a cell take? Runs a cell whose results are in the store already, prints the seconds of each part.
+"""How long does the machinery around a cell take? Runs a cell whose results are in the store already, prints the
+seconds of each part.
 
     python tests/benchmarks/overhead.py [REPEATS]
 
 Fails when the fastest of the repeats (five by default) takes six seconds or more.
 """
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,9 +21,9 @@ from xtl.transfer.layout import lay_out
 
 
 def once(work) -> dict[str, float]:
-    "Seconds of each part of one execution: until the first cell of the notebook runs, each cell of code, after the last one, in all."
+    "Seconds of each part of an execution: until the notebook's first cell runs, each cell, after the last, in all."
     started = time.time()
-    process = subprocess.Popen([sys.executable, '-m', 'xtl.execution.job'], stdin=subprocess.PIPE, text=True, env=os.environ | {'TMPDIR': str(work.scratch)})
+    process = subprocess.Popen([sys.executable, '-m', 'xtl.execution.job'], stdin=subprocess.PIPE, text=True)
     process.stdin.write(json.dumps(asdict(work)) + '\n')
     process.stdin.flush()
     assert process.wait() == 0
@@ -31,7 +31,9 @@ def once(work) -> dict[str, float]:
     timed = [c for c in json.loads((folder/'cell.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
     def when(cell, which): return datetime.fromisoformat(cell['metadata']['papermill'][which]).timestamp()
     parts = {'process and kernel start': when(timed[0], 'start_time') - started}
-    for cell in timed: parts[next(l for l in ''.join(cell['source']).splitlines() if not l.startswith('#'))[:60]] = cell['metadata']['papermill']['duration']
+    for cell in timed:
+        first = next(line for line in ''.join(cell['source']).splitlines() if not line.startswith('#'))
+        parts[first[:60]] = cell['metadata']['papermill']['duration']
     return parts | {'kernel end': ended - when(timed[-1], 'end_time'), 'together': ended - started}
 
 
@@ -43,7 +45,7 @@ def main(repeats: int) -> bool:
         space = lay_out(study, Path(folder)/'out')
         work = job(space, cells(study)[0])
         found = []
-        for i in range(repeats + 1): # the first fills the store
+        for _ in range(repeats + 1): # the first fills the store
             (space.out/'cells'/work.name/'done.json').unlink(missing_ok=True)
             found.append(once(work))
     best = min(found[1:], key=lambda parts: parts['together'])

@@ -10,7 +10,8 @@ from ..core.steps import Store
 from ..tasks.languages import Language, language
 from ..tasks.task import Source, Task
 from ..tasks.paper import TARGETS, TASKS
-from .sources import DataSettings, MissingData, data_root, find_rows
+from .lines import MissingData
+from .sources import DataSettings, data_root, find_rows
 from .rows import read_rows
 from .preparation import languages_of
 

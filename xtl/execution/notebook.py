@@ -35,45 +35,63 @@ def _kernel(folder: Path):
     "A kernel that talks through sockets in a folder, and ends with the block."
     from jupyter_client import AsyncKernelManager
     from jupyter_core.utils import run_sync
-    kernel = AsyncKernelManager(kernel_name='python3', transport='ipc', ip=str(folder/'kernel'), connection_file=str(folder/'kernel.json'))
+    kernel = AsyncKernelManager(kernel_name='python3', transport='ipc', ip=str(folder/'kernel'),
+                                connection_file=str(folder/'kernel.json'))
     try:
         run_sync(kernel.start_kernel)(extra_arguments=['--HistoryManager.hist_file=:memory:'])
         yield kernel
     finally:
         if kernel.has_kernel: run_sync(kernel.shutdown_kernel)(now=True)
 
-def how_it_ended(code: int | None) -> str:
-    "How a process ended, from its return code, in words."
+# %% ../../nbs/execution/10_notebook.ipynb #1fffb247
+def how_it_ended(
+    code: int | None, # A process's return code; none when it is not known
+) -> str:
+    "How a process ended, in words."
     if code is None: return 'ended'
     if code >= 0: return f'ended with {code}'
     return f'was killed by {signal.Signals(-code).name}' + ', perhaps for want of memory'*(code == -signal.SIGKILL)
+
+# %% ../../nbs/execution/10_notebook.ipynb #18d49ff2
+def _failure(error: Exception, process) -> NotebookFailed:
+    "What an error of papermill or nbclient says about a notebook and the process of its kernel."
+    from nbclient.exceptions import DeadKernelError
+    from papermill import PapermillExecutionError
+    if isinstance(error, PapermillExecutionError):
+        kind = KernelDied if error.ename == 'ProcessDied' else NotebookFailed
+        return kind(f"{error.ename}: {' '.join(error.evalue.split())}")
+    ended = how_it_ended(process.poll())
+    if isinstance(error, DeadKernelError): return KernelDied(f'its kernel {ended}')
+    said = ' '.join(str(error).split())
+    return KernelDied(f"its kernel did not start: {f'it {ended}' if 'died' in said else said}")
 
 def _execute(source: str, into: str, parameters: dict, folder: Path, start_timeout: int) -> NotebookFailed | None:
     "Executes a notebook; what went wrong, or none."
     import warnings
     with warnings.catch_warnings(), _kernel(folder) as kernel:
-        warnings.filterwarnings('ignore', message='The specified file|IProgress') # its name aside has another ending, and there is no bar
+        # its name aside has another ending, and there is no bar
+        warnings.filterwarnings('ignore', message='The specified file|IProgress')
         import papermill # here: while the kernel starts
-        from nbclient.exceptions import DeadKernelError
         papermill.log.logger.setLevel('CRITICAL') # what it would say is raised
         process = kernel.provisioner.process
-        try: papermill.execute_notebook(source, into, parameters, kernel_name='python3', language='python', progress_bar=False, log_output=False,
-                                        start_timeout=start_timeout, km=kernel)
-        except papermill.PapermillExecutionError as error: return (KernelDied if error.ename == 'ProcessDied' else NotebookFailed)(f"{error.ename}: {' '.join(error.evalue.split())}")
-        except DeadKernelError: return KernelDied(f'its kernel {how_it_ended(process.poll())}')
-        except RuntimeError as error: # nbclient's, for a kernel that never answered
-            said = ' '.join(str(error).split())
-            return KernelDied(f"its kernel did not start: {f'it {how_it_ended(process.poll())}' if 'died' in said else said}")
+        try:
+            papermill.execute_notebook(source, into, parameters, kernel_name='python3', language='python', km=kernel,
+                                       progress_bar=False, log_output=False, start_timeout=start_timeout)
+        # a `RuntimeError` is nbclient's, for a kernel that never answered or died
+        except (papermill.PapermillExecutionError, RuntimeError) as error: return _failure(error, process)
     return None
 
+# %% ../../nbs/execution/10_notebook.ipynb #c0386753
 def execute_notebook(
-    source: str | Path,      # The template
-    into: str | Path,        # Where the executed notebook shall be
-    parameters: dict,        # For its `parameters` cell; JSON values alone
-    start_timeout: int = 180, # Seconds a kernel may take to start
-) -> Path:                   # `into`
-    "Executes a template in a kernel of its own. Raises `NotebookFailed` when a cell raises, `KernelDied` when the kernel does not start or dies; the notebook is kept either way."
-    if json.loads(json.dumps(parameters)) != parameters: raise TypeError(f'parameters must be JSON values: {parameters}')
+    source: str | Path,       # The template
+    into: str | Path,         # Where the executed notebook shall be
+    parameters: dict,         # For its `parameters` cell; JSON values alone
+    start_timeout: int = 600, # Seconds a kernel may take to start, on a busy machine
+) -> Path:                    # `into`
+    """Executes a template in a kernel of its own; the notebook is kept whatever happens. Raises `NotebookFailed` when a
+    cell raises, `KernelDied` when the kernel does not start or dies."""
+    if json.loads(json.dumps(parameters)) != parameters:
+        raise TypeError(f'parameters must be JSON values: {parameters}')
     into = Path(into)
     with write_aside(into) as aside, tempfile.TemporaryDirectory(prefix='xtl-') as folder:
         failure = _execute(str(source), str(aside), parameters, Path(folder), start_timeout)

@@ -9,6 +9,7 @@ __all__ = ['run_cells']
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from .job import Job
 from .worker import CellOutcome, Limits, execute_cell
@@ -16,17 +17,20 @@ from .cluster import Cluster, SchedulerLost, connect
 
 # %% ../../nbs/execution/50_run.ipynb #39796768
 def run_cells(
-    jobs: list[Job],    # Cells to run, in order
+    jobs: list[Job],    # Cells to run, in order, of one study
     cluster: Cluster = Cluster(), # Where
     limits: Limits = Limits(),    # What each may take
 ) -> Iterator[CellOutcome]:
-    "Runs cells, several at a time; yields how each ended. When the caller stops early, so do they, and no process is left. Raises `SchedulerLost`."
+    """Runs cells, several at a time; yields how each ended. When the caller stops early, so do they, and no process is
+    left. Raises `SchedulerLost`."""
     from distributed import as_completed
-    processes = max(j.processes for j in jobs)
-    with connect(cluster, processes) as client:
-        resources = {'GPU': processes} if any('GPU' in w['resources'] for w in client.scheduler_info(n_workers=-1)['workers'].values()) else None
-        run = uuid.uuid4().hex[:8]
-        def submit(i, wait): return client.submit(execute_cell, jobs[i], limits, wait, key=f'{run}-{jobs[i].name}-{wait}', priority=-i - wait*len(jobs), pure=False, resources=resources)
+    processes, run = max(j.processes for j in jobs), uuid.uuid4().hex[:8]
+    with connect(cluster, processes, Path(jobs[0].out)/'running') as client:
+        found = client.scheduler_info(n_workers=-1)['workers'].values()
+        resources = {'GPU': processes} if any('GPU' in w['resources'] for w in found) else None
+        def submit(i, wait):
+            return client.submit(execute_cell, jobs[i], limits, wait, key=f'{run}-{jobs[i].name}-{wait}', pure=False,
+                                 priority=-i - wait*len(jobs), resources=resources)
         futures = {submit(i, False): i for i in range(len(jobs))}
         queue = as_completed(futures)
         try:
@@ -44,5 +48,8 @@ def _outcome(future, name: str) -> CellOutcome:
     "What a worker found. Raises `SchedulerLost`."
     from distributed import CancelledError, KilledWorker
     try: return future.result()
-    except CancelledError as error: raise SchedulerLost('the Dask scheduler is gone; the same command, with a scheduler that runs, goes on from here') from error
-    except KilledWorker as error: return CellOutcome(name, 'failed', f'its worker died {error.allowed_failures + 1} times')
+    except CancelledError as error:
+        cure = 'the same command, with a scheduler that runs, goes on from here'
+        raise SchedulerLost(f'the Dask scheduler is gone; {cure}') from error
+    except KilledWorker as error:
+        return CellOutcome(name, 'failed', f'its worker died {error.allowed_failures + 1} times')

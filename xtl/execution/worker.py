@@ -33,11 +33,15 @@ class CellOutcome:
 @dataclass(frozen=True)
 class Limits:
     "What a cell may take."
-    threads: int = 1            # For its arithmetic; never by the number of workers, because sums over several threads differ in their last bits
+    threads: int = 1            # For its arithmetic; never by the number of workers, because sums over threads differ
     limit: float | None = None  # Seconds in all; none: as long as it needs
-    hang: float = 3600.0        # Seconds without progress
+    hang: float = 3600.0        # Seconds without progress, from its first report on
+    start: float = 3600.0       # Seconds until its first report, or `hang` where that is more
 
-def process_family(pid: int | None) -> list:
+# %% ../../nbs/execution/30_worker.ipynb #4ed451d1
+def process_family(
+    pid: int | None, # Of a process, or none
+) -> list:           # `psutil.Process`
     "A process and everything it started; nothing when it is gone."
     import psutil
     try: return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)] if pid else []
@@ -53,48 +57,73 @@ def stop_process(
         with suppress(psutil.NoSuchProcess): process.kill()
     psutil.wait_procs(family, timeout=10)
 
+# %% ../../nbs/execution/30_worker.ipynb #5a00fee6
 def _environment(job: Job, threads: int, gpus: str | None) -> dict[str, str]:
-    "Of a cell's process: its threads, its GPUs where there are some, its place for temporary files, figures in the notebook, no telemetry, no word of widgets that are not there."
-    shared = {n: str(threads) for n in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')} | ({} if gpus is None else {'CUDA_VISIBLE_DEVICES': gpus})
-    return os.environ | shared | dict(TMPDIR=str(job.scratch), TOKENIZERS_PARALLELISM='false', MPLBACKEND='module://matplotlib_inline.backend_inline', HF_HUB_DISABLE_TELEMETRY='1', PYTHONWARNINGS='ignore:IProgress not found')
+    """Of a cell's process: its threads, its GPUs where there are some, figures in the notebook, no telemetry, no word
+    of widgets that are not there."""
+    shared = {n: str(threads) for n in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
+    if gpus is not None: shared['CUDA_VISIBLE_DEVICES'] = gpus
+    return os.environ | shared | dict(
+        TOKENIZERS_PARALLELISM='false', MPLBACKEND='module://matplotlib_inline.backend_inline',
+        HF_HUB_DISABLE_TELEMETRY='1', PYTHONWARNINGS='ignore:IProgress not found')
+
+def _report(job: Job) -> int | None:
+    "When a cell last reported, in nanoseconds since 1970; none when it never did."
+    with suppress(FileNotFoundError): return (job.folder/'status.json').stat().st_mtime_ns
 
 def _wait(process: subprocess.Popen, job: Job, limits: Limits, wanted: Callable[[], bool]) -> tuple[str, str] | None:
     "Waits for the end of a process; state and error when it has to be ended."
-    started, seen, changed = time.monotonic(), None, time.monotonic()
+    seen, running = _report(job), False # an earlier attempt may have reported
+    started = changed = time.monotonic()
     while process.poll() is None:
         time.sleep(0.1)
+        now = time.monotonic()
         if not wanted(): return 'stopped', ''
-        if limits.limit and time.monotonic() - started > limits.limit: return 'failed', f'ran longer than {limits.limit:g} s'
-        with suppress(FileNotFoundError):
-            if (now := (job.folder/'status.json').stat().st_mtime_ns) != seen: seen, changed = now, time.monotonic()
-        if time.monotonic() - changed > limits.hang: return 'again', f'hung: no progress for {limits.hang:g} s'
+        if limits.limit and now - started > limits.limit: return 'failed', f'ran longer than {limits.limit:g} s'
+        if (report := _report(job)) != seen:
+            seen, changed = report, now
+            running = running or read_status(job.out, job.name).get('phase') != 'starting'
+        if running and now - changed > limits.hang: return 'again', f'hung: no progress for {limits.hang:g} s'
+        longest = max(limits.start, limits.hang)
+        if not running and now - started > longest: return 'again', f'did not start within {longest:g} s'
     return None
 
 # %% ../../nbs/execution/30_worker.ipynb #cba41563
-def _attempt(job: Job, environment: dict[str, str], limits: Limits, wanted: Callable[[], bool]) -> tuple[str, str]:
-    "Starts the process of a cell once; the state ('again' where another attempt may help) and the error it ended with."
+def _started(job: Job, environment: dict[str, str], said) -> subprocess.Popen:
+    "The process of a cell, with its job on standard input, which stays open: see `xtl.execution.job`."
+    process = subprocess.Popen([sys.executable, '-m', 'xtl.execution.job'], env=environment, stdin=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, stderr=said, text=True, start_new_session=True)
+    with suppress(BrokenPipeError): # it may be dead already
+        process.stdin.write(json.dumps(asdict(job)) + '\n')
+        process.stdin.flush()
+    return process
+
+def _end(process: subprocess.Popen, job: Job) -> int:
+    "The return code of a process that has ended or has to, with everything removed that it left."
     from filelock import Timeout
+    with suppress(BrokenPipeError): process.stdin.close() # it ends itself and tidies up
+    with suppress(subprocess.TimeoutExpired): process.wait(5)
+    if forced := process.poll() is None: stop_process(process.pid) # after which its return code is not known
+    if forced or process.wait() not in (0, FAILED, CLAIMED, DIED):
+        with suppress(Timeout), claim_cell(job.folder): sweep_cell(job.folder)
+    return process.wait()
+
+def _attempt(job: Job, environment: dict, limits: Limits, wanted: Callable[[], bool]) -> tuple[str, str]:
+    "Runs the process of a cell once; the state ('again' where another attempt may help) and the error it ended with."
     with tempfile.TemporaryFile('w+') as said:
-        try: process = subprocess.Popen([sys.executable, '-m', 'xtl.execution.job'], env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True, start_new_session=True)
+        try: process = _started(job, environment, said)
         except OSError as error: return 'again', f'its process did not start: {error}'
-        with suppress(BrokenPipeError): # a process that is dead already is met below
-            process.stdin.write(json.dumps(asdict(job)) + '\n')
-            process.stdin.flush() # and stays open, see `_end_with_worker`
         try: ended = _wait(process, job, limits, wanted)
-        finally:
-            with suppress(BrokenPipeError): process.stdin.close() # it ends itself and tidies up
-            with suppress(subprocess.TimeoutExpired): process.wait(5)
-            if process.poll() is None: stop_process(process.pid)
-        if process.wait() not in (0, FAILED, CLAIMED, DIED):
-            with suppress(Timeout), claim_cell(job.folder): sweep_cell(job.folder, job.scratch)
+        finally: code = _end(process, job)
         said.seek(0)
         last = said.read().strip().splitlines()[-1:]
     if ended: return ended
-    if process.returncode in (FAILED, DIED): return 'failed' if process.returncode == FAILED else 'again', read_status(job.out, job.name).get('error', 'its notebook failed')
-    if process.returncode in (0, CLAIMED): return 'claimed' if process.returncode else 'done', ''
-    error = f"its process {how_it_ended(process.returncode)}{': ' + last[0][:200] if last else ''}"
-    return 'again' if process.returncode < 0 else 'failed', error
+    if code in (0, CLAIMED): return 'claimed' if code else 'done', ''
+    told = read_status(job.out, job.name).get('error', 'its notebook failed')
+    if code in (FAILED, DIED): return 'failed' if code == FAILED else 'again', told
+    return 'again' if code < 0 else 'failed', f"its process {how_it_ended(code)}{': ' + last[0][:200] if last else ''}"
 
+# %% ../../nbs/execution/30_worker.ipynb #c82189a7
 def execute_cell(
     job: Job,              # The cell
     limits: Limits,        # What it may take
@@ -102,21 +131,26 @@ def execute_cell(
     wanted: Callable[[], bool] | None = None, # Whether to go on; by default as long as Dask wants the task
 ) -> CellOutcome:
     "Runs a cell in a process of its own and tells how it ended."
-    if not (Path(job.out)/'workspace.json').exists(): return CellOutcome(job.name, 'failed', f'the worker on {os.uname().nodename} does not see {job.out}; the folder must be on a disk that all workers share')
+    if not (Path(job.out)/'workspace.json').exists():
+        unseen = f'the worker on {os.uname().nodename} does not see {job.out}'
+        return CellOutcome(job.name, 'failed', f'{unseen}; the folder must be on a disk that all workers share')
     wanted, started, gpus = wanted or _wanted_by_dask(), time.time(), _gpus(job.processes).get()
     try:
         attempt, environment = 1, _environment(job, limits.threads, gpus)
         while True:
             state, error = _attempt(job, environment, limits, wanted)
             if state == 'claimed' and wait and wanted(): time.sleep(5)
-            elif state == 'again' and attempt < TRIES: attempt += 1; time.sleep(1) # within which a kernel sees that its process has died
-            else: break
+            elif state != 'again' or attempt == TRIES: break
+            else:
+                attempt += 1
+                time.sleep(1) # within which a kernel sees that its process has died
     finally: _gpus(job.processes).put(gpus)
     if state == 'again': state, error = 'failed', f'{error} (attempt {attempt} of {TRIES})'
-    if state == 'failed': write_status(Path(job.out), job.name, dict(state='failed', error=error, notebook=f'cells/{job.name}/cell.ipynb'))
+    if state == 'failed':
+        write_status(job.out, job.name, dict(state='failed', error=error, notebook=f'cells/{job.name}/cell.ipynb'))
     return CellOutcome(job.name, state, error, time.time() - started)
 
-# %% ../../nbs/execution/30_worker.ipynb #20586164
+# %% ../../nbs/execution/30_worker.ipynb #7d1173de
 def _wanted_by_dask() -> Callable[[], bool]:
     "Whether the task of this thread is still wanted, as a function."
     from distributed import get_worker
@@ -128,6 +162,7 @@ def _wanted_by_dask() -> Callable[[], bool]:
         return worker.status in WORKER_ANY_RUNNING and task is not None and task.state == 'executing'
     return wanted
 
+# %% ../../nbs/execution/30_worker.ipynb #20586164
 def visible_gpus() -> list[str]:
     "The GPUs that cells may use, as `CUDA_VISIBLE_DEVICES` names them."
     named = os.environ.get('CUDA_VISIBLE_DEVICES')
@@ -141,7 +176,9 @@ def gpu_groups(
 ) -> list[str]:         # As `CUDA_VISIBLE_DEVICES` names them, such as '0,1'; empty without GPUs
     "The GPUs that cells may use, as many together as a cell takes. Raises `UserError` where there are fewer."
     gpus = visible_gpus()
-    if gpus and len(gpus) < processes: raise UserError(f'a cell of {processes} processes needs as many GPUs, and {os.uname().nodename} has {len(gpus)}: lower `processes`')
+    if gpus and len(gpus) < processes:
+        here = f'{os.uname().nodename} has {len(gpus)}'
+        raise UserError(f'a cell of {processes} processes needs as many GPUs, and {here}: lower `processes`')
     return [','.join(gpus[i:i + processes]) for i in range(0, len(gpus) - processes + 1, processes)]
 
 def default_workers(
