@@ -66,7 +66,7 @@ def weigh_within(
     each = pd.Series(target).map(share).fillna(0)/pd.Series(target).map(size).fillna(1)
     return one, np.where(second & common, each.to_numpy(), 0.)
 
-# %% ../../nbs/analysis/34_groups.ipynb #e5ed88f2
+# %% ../../nbs/analysis/34_groups.ipynb #03204a53
 def _masks(panel: Panel) -> list[tuple]:
     "Every group as (kind, name, mask over pairs, how it is weighed)."
     pairs, target = panel.pairs, panel.pairs.target
@@ -107,7 +107,7 @@ def groups_of(
         groups.append(Group('gap', RETRIEVAL_GAP, tuple(weigh_targets(panel.pairs, r) for r in roles)))
     return [g for g in groups if kinds is None or g.kind in kinds]
 
-# %% ../../nbs/analysis/34_groups.ipynb #9d3a1535
+# %% ../../nbs/analysis/34_groups.ipynb #4851d83c
 def weights_told(
     panel: Panel, # Scores
     kind: str,    # Kind of a group

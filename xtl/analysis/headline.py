@@ -129,7 +129,7 @@ def headline(
     clean = _one_headline(set_aside(panel, chance), group)
     return replace(clean, collapsed=tuple(sorted(fallen.cell.unique())), kept=kept)
 
-# %% ../../nbs/analysis/65_headline.ipynb #44be9485
+# %% ../../nbs/analysis/65_headline.ipynb #0ad70f94
 WHO = {'low': 'low-resource languages', 'all': 'all languages'}
 CONTROL = 'the same compute spent on the targets alone'
 WORDS = {
@@ -155,7 +155,7 @@ WORDS = {
     'collapsed': '{count} set aside, as a run collapsed there; with {them}, {best} would score highest{most}.',
 }
 
-# %% ../../nbs/analysis/65_headline.ipynb #232d0b9c
+# %% ../../nbs/analysis/65_headline.ipynb #00072003
 def points_text(
     value: Estimate, # An estimate in points
     digits: int = 1, # Decimals
@@ -177,7 +177,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
     words = [str(k) for k in numbers]
     return words[0] if len(words) == 1 else ', '.join(words[:-1]) + ' and ' + words[-1]
 
-# %% ../../nbs/analysis/65_headline.ipynb #5da1ec1b
+# %% ../../nbs/analysis/65_headline.ipynb #5fb4f2c5
 def _number_sentence(head: Headline) -> str:
     "Which number of tasks is best, or why none is called so."
     who, found = WHO[head.group], head.best
@@ -217,7 +217,7 @@ def _compute_sentence(head: Headline) -> str:
     how = 'does not clearly change' if not head.growth.clear else 'grows' if head.growth.value > 0 else 'shrinks'
     return WORDS['grows'].format(how=how, growth=points_text(head.growth))
 
-# %% ../../nbs/analysis/65_headline.ipynb #a2aa7666
+# %% ../../nbs/analysis/65_headline.ipynb #aa4b1890
 def _collapsed_sentence(head: Headline) -> str:
     "What the answer would be with the collapsed runs."
     if not head.collapsed or not head.kept.best: return ''

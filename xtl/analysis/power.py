@@ -64,7 +64,7 @@ def noise_of(
                       phase_3=mean(within, 'target') - apart, run_language=run, test=test)
     return Noise(**{name: float(np.sqrt(max(v, 0))) for name, v in found.items() if np.isfinite(v)})
 
-# %% ../../nbs/analysis/70_power.ipynb #45e0760c
+# %% ../../nbs/analysis/70_power.ipynb #32dd246b
 def _group_variances(fit: Fit, noise: Noise) -> dict[str, np.ndarray]:
     "Variances of a group's average by seeds, of each group: shared by a run's cells, or not; with a trunk, or without."
     pairs, weights = fit.panel.pairs, fit.transform[:, :len(fit.groups)]
@@ -94,7 +94,7 @@ def expected_strata(
     runs = tuple(expect(s, p) if told[p] else None for s, p in zip(fit.strata.runs, prefix))
     return Strata(runs, tuple(expect(s, '') for s in fit.strata.subsets))
 
-# %% ../../nbs/analysis/70_power.ipynb #d868f8c4
+# %% ../../nbs/analysis/70_power.ipynb #e32f6e35
 def planned_panel(
     design: Design, # The planned study
 ) -> Panel:
@@ -122,7 +122,7 @@ def _response(fit: Fit, world: World) -> np.ndarray:
     by_language = pd.DataFrame(weights).groupby(fit.panel.pairs.language.to_numpy()).sum().to_numpy()
     return world.language**2*(by_language**2).sum(0) + world.target_language**2*(weights**2).sum(0)
 
-# %% ../../nbs/analysis/70_power.ipynb #a2f9d936
+# %% ../../nbs/analysis/70_power.ipynb #2d86e1eb
 def detectable(
     design: Design,          # The planned study
     noise: Noise = Noise(),  # Of a pilot, or assumed
@@ -149,7 +149,7 @@ def detectable(
         out += [(kind, of, n, s, *about) for n, s, about in zip(names, size, scope) if n != RETRIEVAL_GAP]
     return pd.DataFrame(out, columns=['what', 'of', 'group', 'difference', 'languages', 'subsets'])
 
-# %% ../../nbs/analysis/70_power.ipynb #47cebdec
+# %% ../../nbs/analysis/70_power.ipynb #c033f19b
 def planned_design(
     study: Study,           # A checked study, budgets in operations
     control_seeds: int = 0, # Seeds of the controls; 0: as many as the study has
@@ -166,7 +166,7 @@ def planned_design(
         study.budgets, numbers, study.subsets, len(study.seeds), languages, tuple(study.targets),
         tuple(study.intermediate), control_seeds, full_seeds, study.design, study.subset_seed)
 
-# %% ../../nbs/analysis/70_power.ipynb #08917ce1
+# %% ../../nbs/analysis/70_power.ipynb #7348bfa2
 def power_text(
     design: Design,         # The planned study
     noise: Noise = Noise(), # Of a pilot, or assumed

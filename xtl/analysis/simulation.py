@@ -55,7 +55,7 @@ class Design:
             return LANGUAGES[code].world == 'mini' or code in TARGETS[target].languages
         return tuple((t, c) for t in self.targets for c in self.languages if scored(t, c))
 
-# %% ../../nbs/analysis/10_simulation.ipynb #ccedeb25
+# %% ../../nbs/analysis/10_simulation.ipynb #7523974c
 @lru_cache
 def simulated_cells(
     design: Design, # The shape of the study
@@ -78,7 +78,7 @@ def simulated_cells(
     cells.insert(0, 'cell', label)
     return cells
 
-# %% ../../nbs/analysis/10_simulation.ipynb #6a03a6e3
+# %% ../../nbs/analysis/10_simulation.ipynb #b2857806
 EFFECTS = ('none', 'linear', 'saturating', 'tier', 'compute', 'peak', 'harm', 'one target', 'qa')
 _IN_TIER = {'low': 1., 'mid': 0.5, 'high': 0.}
 
@@ -102,7 +102,7 @@ def planted_gain(
         'qa': [float(t in QA_TARGETS) for t in targets]}
     return size*np.outer(by_cell[effect], by_pair.get(effect, np.ones(len(targets))))
 
-# %% ../../nbs/analysis/10_simulation.ipynb #e835f3fd
+# %% ../../nbs/analysis/10_simulation.ipynb #814b8f8c
 @dataclass(frozen=True)
 class Noise:
     "Standard deviations, in points, of what another seed would change."
@@ -133,7 +133,7 @@ class World:
     target_language: float = 0.5 # Of a (target, language)'s
     star: float = 0.             # Points (no standard deviation) that the last task brings beyond the others
 
-# %% ../../nbs/analysis/10_simulation.ipynb #1e891de7
+# %% ../../nbs/analysis/10_simulation.ipynb #9e10b4ce
 @dataclass(frozen=True)
 class Simulated:
     "A simulated study: what is seen, and the parts of the truth."
@@ -170,7 +170,7 @@ def _untouched_retrieval(scores: np.ndarray, cells: pd.DataFrame, pairs: pd.Data
         scores[np.ix_(control == 'target-only', retrieval)] = scores[control == 'none'][:, retrieval].mean(0)
     return scores
 
-# %% ../../nbs/analysis/10_simulation.ipynb #eccac2ff
+# %% ../../nbs/analysis/10_simulation.ipynb #41af5cac
 def _centred(values: np.ndarray) -> np.ndarray:
     "Minus their mean over the first axis."
     return values - values.mean(0)
@@ -197,7 +197,7 @@ def _levels(pairs: pd.DataFrame, source: str, target: np.ndarray, language: np.n
     level = tier + rng.normal(0, 5, target.max() + 1)[target] + rng.normal(0, 3, language.max() + 1)[language]
     return np.where(pairs.language == source, 82., level)
 
-# %% ../../nbs/analysis/10_simulation.ipynb #bd07d8b4
+# %% ../../nbs/analysis/10_simulation.ipynb #f9dc45b2
 def _chance(cells: pd.DataFrame, pairs: pd.DataFrame, noise: Noise, rng) -> np.ndarray:
     "What another seed would change, of shape (cells, pairs)."
     run = pd.factorize(cells.control + cells.trunk + '/' + cells.seed.astype(str))[0]
@@ -213,7 +213,7 @@ def _chance(cells: pd.DataFrame, pairs: pd.DataFrame, noise: Noise, rng) -> np.n
     out[np.ix_(~trained, retrieval)] = 0. # nothing is trained there
     return out
 
-# %% ../../nbs/analysis/10_simulation.ipynb #12516697
+# %% ../../nbs/analysis/10_simulation.ipynb #07f10486
 def simulate_scores(
     design: Design = Design(), # Shape of the study
     noise: Noise = Noise(),    # What seeds change
@@ -252,7 +252,7 @@ def _broken(made: Simulated, rng, collapsed: float, collapsed_trunks: float, los
     by_cell = {name: getattr(made, name)[kept] for name in ('share', 'fixed', 'meeting')}
     return replace(made, cells=cells[kept].reset_index(drop=True), scores=scores[kept], **by_cell)
 
-# %% ../../nbs/analysis/10_simulation.ipynb #0dd839cd
+# %% ../../nbs/analysis/10_simulation.ipynb #940c2112
 _METRICS = {'xnli': 'accuracy', 'pawsx': 'accuracy', 'tatoeba': 'accuracy'} | dict.fromkeys(QA_TARGETS, 'qa')
 
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
