@@ -45,11 +45,10 @@ def against(
     "Every (compute, number of tasks) minus a control. Raises `UserError` for another control."
     closest(over, REFERENCES, 'control')
     points, weights = fit.points, fit.layout.weights
-    sides = points[points.control == 'intermediate'].reset_index().merge(
-        points[points.control == over].reset_index(), how='cross', suffixes=('', '_control'))
-    if over == 'target-only': sides = sides[sides.budget_flops == sides.budget_flops_control]
-    rows = weights[sides['index']] - weights[sides.index_control]
-    return rows, sides[['budget_flops', 'n_tasks']].reset_index(drop=True)
+    control, budget = points.control.to_numpy(), points.budget_flops.to_numpy()
+    same = (budget[:, None] == budget) | (over == 'none')
+    more, less = np.nonzero((control == 'intermediate')[:, None] & (control == over) & same)
+    return weights[more] - weights[less], points.loc[more, ['budget_flops', 'n_tasks']].reset_index(drop=True)
 
 def _without_retrieval(fit: Fit) -> np.ndarray:
     "Numbers of the groups that hold no retrieval."
@@ -82,7 +81,7 @@ def main_columns(
 def _ranked(fit: Fit, budget: float, index: np.ndarray, result: Contrast, first: np.ndarray, second: np.ndarray,
             place: int, column: int, subsets: str) -> list[tuple]:
     "Rows of `best_number` for one group at one budget."
-    score = fit.estimate[index, column]
+    score = fit.layout.weights[index] @ fit.values[:, column]
     best = index[int(score.argmax())]
     ahead = np.flatnonzero(first == best)
     of = lambda at, *names: tuple(getattr(result, n)[at, place] for n in names)

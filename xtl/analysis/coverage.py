@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..tasks.languages import LANGUAGES
-from .simulation import Design, Noise, Simulated, World, simulate_scores
+from .simulation import USUAL, Design, Noise, Simulated, World, simulate_scores
 from .panel import Panel, simulated_panel
 from .groups import GAP
 from .intervals import ALL_SUBSETS, LIKE_THEM, THESE, Fit, Scoped, fit_panel, refit, scoped
@@ -85,7 +85,7 @@ def coverage(
     design: Design,         # Shape of the simulated studies
     simulations: int,       # How many
     noise: Noise = Noise(), # What seeds change
-    world: World = World(), # What tasks and languages differ by
+    world: World = USUAL,   # What tasks and languages differ by
     seed: int = 0,          # Of the random numbers
     **more,                 # Further arguments of `simulate_scores`; cells with a collapsed run are set aside
 ) -> pd.DataFrame:          # A row a study: what `check_study` says

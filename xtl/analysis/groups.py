@@ -99,7 +99,8 @@ def groups_of(
     "All groups of a panel that hold anything; differences last."
     masks = _masks(panel)
     at = {(kind, name): mask for kind, name, mask, _ in masks}
-    groups = [Group(kind, name, (weigh(panel.pairs, mask),)) for kind, name, mask, weigh in masks if mask.any()]
+    wanted = [m for m in masks if m[2].any() and (kinds is None or m[0] in kinds)]
+    groups = [Group(kind, name, (weigh(panel.pairs, mask),)) for kind, name, mask, weigh in wanted]
     sides = weigh_within(panel.pairs, at['tier', 'low'], at['tier', 'high'])
     if sides: groups.append(Group('gap', GAP, sides))
     roles = [at['role', name] for name in ('retrieval', 'trained')]

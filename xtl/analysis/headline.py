@@ -217,7 +217,7 @@ def _compute_sentence(head: Headline) -> str:
     how = 'does not clearly change' if not head.growth.clear else 'grows' if head.growth.value > 0 else 'shrinks'
     return WORDS['grows'].format(how=how, growth=points_text(head.growth))
 
-# %% ../../nbs/analysis/65_headline.ipynb #aa4b1890
+# %% ../../nbs/analysis/65_headline.ipynb #06c15d13
 def _collapsed_sentence(head: Headline) -> str:
     "What the answer would be with the collapsed runs."
     if not head.collapsed or not head.kept.best: return ''

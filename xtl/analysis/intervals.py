@@ -182,8 +182,9 @@ def generalises(
 ) -> np.ndarray:      # Of each sum
     "Whether sums can be about all subsets of their sizes."
     told = np.ones(len(rows), bool)
-    for i, block in enumerate(fit.layout.blocks.itertuples()):
-        if block.subsets >= block.possible or (block.even and fit.strata.subsets[i] is not None): continue
+    blocks = fit.layout.blocks
+    for i, (all_in, even) in enumerate(zip(blocks.subsets >= blocks.possible, blocks.even)):
+        if all_in or (even and fit.strata.subsets[i] is not None): continue
         told &= ~(np.abs(rows[:, fit.layout.block == i]).max(1, initial=0) > 1e-12)
     return told
 

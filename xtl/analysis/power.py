@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..tasks.languages import LANGUAGES
 from ..study.settings import Study
 from ..study.designs import aliases
-from .simulation import RETRIEVAL_TARGETS, SCALE, Design, Noise, World, simulated_cells
+from .simulation import RETRIEVAL_TARGETS, SCALE, USUAL, Design, Noise, World, simulated_cells
 from .panel import Panel
 from .groups import GAP, RETRIEVAL_GAP
 from .layout import layout
@@ -126,7 +126,7 @@ def _response(fit: Fit, world: World) -> np.ndarray:
 def detectable(
     design: Design,          # The planned study
     noise: Noise = Noise(),  # Of a pilot, or assumed
-    world: World = World(),  # How languages respond, assumed
+    world: World = USUAL,    # How languages respond, assumed
     power: float = 0.8,      # Share of studies that shall find it, between 0 and 1
 ) -> pd.DataFrame:           # what ('gain', 'number', 'task'), of, group, difference (points), languages, subsets
     "The smallest differences that a design finds with that power at the 5% level; NaN where it repeats nothing."

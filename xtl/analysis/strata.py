@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from .layout import Layout
 
@@ -41,7 +40,8 @@ def stratum(
     kept = [r for r, _ in used if r.shape[1] == budgets]
     between = sum(budgets*(r.mean(1)**2).sum(0) for r in kept)
     within = sum(((r - r.mean(1, keepdims=True))**2).sum((0, 1)) for r in kept)
-    return Stratum(between/df, within/max(df*(budgets - 1), 1), df, budgets, runs)
+    run, budget = between/df, within/max(df*(budgets - 1), 1)
+    return Stratum(np.maximum(run, budget), budget, df, budgets, runs) # M₁ is M₂ and more
 
 # %% ../../nbs/analysis/38_strata.ipynb #29d8b237
 def _by_subset(runs: np.ndarray, subset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,11 +150,11 @@ def variance_parts(
 ) -> list[Part]:
     "The parts of the variance of weighted sums of cells."
     parts = []
-    for i, block in enumerate(lay.blocks.itertuples()):
+    shares = (lay.blocks.subsets/lay.blocks.possible).clip(upper=1.).tolist() if every else [1.]*len(lay.blocks)
+    for i, share in enumerate(shares):
         cells = np.flatnonzero(lay.block == i)
         mine = rows[:, cells]
         if not np.abs(mine).max(initial=0) > 1e-12: continue
-        share = min(block.subsets/block.possible, 1.) if every else 1.
         parts += _split_plot(found.runs[i], mine, lay.run[cells], share)
         if share < 1:
             place = lay.subset[cells]*(lay.budget.max() + 1) + lay.budget[cells]

@@ -148,7 +148,7 @@ def alias_classes(
 def class_name(
     tasks: tuple[str, ...], # Names
     same: list[int],        # Tasks that go together
-    other: list[int] = [],  # Tasks that go against them
+    other: tuple[int, ...] | list[int] = (), # Tasks that go against them
 ) -> str:                   # 'cosmosqa + csqa', 'squad − squad2'
     "What a class of aliases is called."
     return ' + '.join(tasks[i] for i in same) + ''.join(f' − {tasks[i]}' for i in other)
