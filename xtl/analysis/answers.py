@@ -241,7 +241,7 @@ def trade_off(
     weights = slope_weights(fit.points)
     columns = np.flatnonzero(fit.groups.kind.isin(['all', 'tier']) | (fit.groups.group == GAP))
     names = ['group', 'quantity', 'value', 'low', 'high', 'p', 'languages', 'subsets']
-    if not weights: return pd.DataFrame(columns=names)
+    if not weights or not len(columns): return pd.DataFrame(columns=names)
     rows = {name: w @ fit.layout.weights for name, w in weights.items()}
     found = scoped(fit, np.array(list(rows.values())), columns)
     tables = [tidy(fit, found, pd.DataFrame({'quantity': list(rows)}), columns, 'value')[names]]

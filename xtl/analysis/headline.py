@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from ..core.errors import UserError
 from .simulation import RETRIEVAL_TARGETS
 from .tables import CHANCE
 from .panel import Panel
@@ -121,8 +122,10 @@ def headline(
     panel: Panel,                      # Scores
     chance: dict[str, float] = CHANCE, # Target to the points that one and the same answer reaches
 ) -> Headline:
-    "What a study says. Raises `UserError` for a study without scores."
-    pairs = panel.pairs[(panel.pairs.language != panel.source) & ~panel.pairs.target.isin(RETRIEVAL_TARGETS)]
+    "What a study says. Raises `UserError` for a study without scores in other languages than the source."
+    other = panel.pairs[panel.pairs.language != panel.source]
+    if not len(other): raise UserError('only the source language was scored: nothing is known about transfer')
+    pairs = other[~other.target.isin(RETRIEVAL_TARGETS)]
     group = 'low' if (pairs.tier == 'low').any() else 'all'
     kept, fallen = _one_headline(panel, group), collapsed_runs(panel, chance)
     if not len(fallen) or fallen.cell.nunique() == len(panel.cells): return kept
@@ -134,7 +137,7 @@ WHO = {'low': 'low-resource languages', 'all': 'all languages'}
 CONTROL = 'the same compute spent on the targets alone'
 WORDS = {
     'no budget': 'No training compute was spent, so nothing is known about numbers of tasks for {who}.',
-    'one number': 'Only {best} was run at the largest compute, so no best number of tasks can be named for {who}.',
+    'one number': 'At the largest compute nothing but {best} was run, so no best number can be named for {who}.',
     'claimed': '{Best} {are} best for {who}: {lead} points ahead of {rival}.',
     'not general': (
         'The task sets of this design do not let one speak of numbers of tasks in general, so none is called best for '
