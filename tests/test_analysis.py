@@ -15,7 +15,7 @@ from xtl.analysis.headline import headline, headline_sentences
 from xtl.analysis.intervals import contrast, fit_panel, levels
 from xtl.analysis.panel import score_panel, simulated_panel
 from xtl.analysis.power import detectable, noise_of, power_text
-from xtl.analysis.simulation import TIERS, Design, Noise, World, simulate_scores, simulate_study
+from xtl.analysis.simulation import Design, Noise, World, simulate_scores, simulate_study
 from xtl.study.designs import task_subsets
 
 BASE = DESIGNS['xtreme-base']

@@ -37,7 +37,7 @@ def holm_by_kind(
     p_holm = table.groupby('kind', group_keys=False).p.apply(holm) if len(table) else table.p
     return table.assign(p_holm=p_holm)
 
-# %% ../../nbs/analysis/50_answers.ipynb #3c1676d8
+# %% ../../nbs/analysis/50_answers.ipynb #ce687d7f
 def against(
     fit: Fit,  # A study
     over: str, # 'none', or 'target-only' at the same compute
@@ -45,11 +45,10 @@ def against(
     "Every (compute, number of tasks) minus a control. Raises `UserError` for another control."
     closest(over, REFERENCES, 'control')
     points, weights = fit.points, fit.layout.weights
-    sides = points[points.control == 'intermediate'].reset_index().merge(
-        points[points.control == over].reset_index(), how='cross', suffixes=('', '_control'))
-    if over == 'target-only': sides = sides[sides.budget_flops == sides.budget_flops_control]
-    rows = weights[sides['index']] - weights[sides.index_control]
-    return rows, sides[['budget_flops', 'n_tasks']].reset_index(drop=True)
+    control, budget = points.control.to_numpy(), points.budget_flops.to_numpy()
+    same = (budget[:, None] == budget) | (over == 'none')
+    more, less = np.nonzero((control == 'intermediate')[:, None] & (control == over) & same)
+    return weights[more] - weights[less], points.loc[more, ['budget_flops', 'n_tasks']].reset_index(drop=True)
 
 def _without_retrieval(fit: Fit) -> np.ndarray:
     "Numbers of the groups that hold no retrieval."
@@ -68,7 +67,7 @@ def gains(
     found = scoped(fit, rows, columns, languages, subsets)
     return holm_by_kind(tidy(fit, found, what, columns, 'gain'))
 
-# %% ../../nbs/analysis/50_answers.ipynb #7336674f
+# %% ../../nbs/analysis/50_answers.ipynb #2700e0ca
 BEST_COLUMNS = [
     'group', 'budget_flops', 'n_tasks', 'score', 'best', 'candidates', 'behind', 'behind_low', 'behind_high', 'p_rival',
     'lead', 'lead_low', 'lead_high', 'p', 'languages', 'subsets']
@@ -82,7 +81,7 @@ def main_columns(
 def _ranked(fit: Fit, budget: float, index: np.ndarray, result: Contrast, first: np.ndarray, second: np.ndarray,
             place: int, column: int, subsets: str) -> list[tuple]:
     "Rows of `best_number` for one group at one budget."
-    score = fit.estimate[index, column]
+    score = fit.layout.weights[index] @ fit.values[:, column]
     best = index[int(score.argmax())]
     ahead = np.flatnonzero(first == best)
     of = lambda at, *names: tuple(getattr(result, n)[at, place] for n in names)
@@ -109,7 +108,7 @@ def _best_at(fit: Fit, budget: float) -> list[tuple]:
     return [row for place, column in enumerate(main_columns(fit))
             for row in _ranked(fit, budget, index, result, first, second, place, column, subsets)]
 
-# %% ../../nbs/analysis/50_answers.ipynb #3c8fd6b0
+# %% ../../nbs/analysis/50_answers.ipynb #70427b02
 def best_number(
     fit: Fit,         # A study
 ) -> pd.DataFrame:    # `BEST_COLUMNS`, p_holm, claimed
@@ -124,7 +123,7 @@ def best_number(
     table['p_holm'] = table.groupby(['group', 'budget_flops']).p_holm.transform('max')
     return table.assign(claimed=(table.p_holm < 0.05) & table.best & (table.subsets == ALL_SUBSETS))
 
-# %% ../../nbs/analysis/50_answers.ipynb #bbe38a04
+# %% ../../nbs/analysis/50_answers.ipynb #82e2d5fa
 @dataclass(frozen=True)
 class Estimate:
     "A number with its 95% interval, and what that is about."
@@ -158,7 +157,7 @@ def most_gained(
     value = [float(getattr(found, n)[i, 0]) for n in ('estimate', 'low', 'high', 'p')]
     return int(what.n_tasks[keep].iloc[i]), Estimate(*value, LIKE_THEM, ALL_SUBSETS)
 
-# %% ../../nbs/analysis/50_answers.ipynb #02aea209
+# %% ../../nbs/analysis/50_answers.ipynb #05610ea9
 def best_of_each(
     fit: Fit,                    # A study with groups of the kind `xtreme target`
     over: str = 'none',          # The control
@@ -172,7 +171,7 @@ def best_of_each(
     value, low, high = (float(v.max(0).mean()) for v in (found.estimate, found.low, found.high))
     return Estimate(value, low, high, np.nan, THESE, THESE)
 
-# %% ../../nbs/analysis/50_answers.ipynb #7c1ff594
+# %% ../../nbs/analysis/50_answers.ipynb #96c9e882
 SLOPES = ('per doubling', 'first task', 'per task', 'per task and doubling', 'gain per doubling')
 
 def _grid(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +205,7 @@ def slope_weights(
         found['gain per doubling'] = sum(s*(mean(tasks, [b]) - mean(alone, [b])) for s, b in zip(slope, both))
     return {name: found[name] for name in SLOPES if name in found}
 
-# %% ../../nbs/analysis/50_answers.ipynb #4433c5da
+# %% ../../nbs/analysis/50_answers.ipynb #35b4add7
 def fieller(
     top: tuple[float, float],    # Estimate and variance of the numerator
     bottom: tuple[float, float], # And of the denominator
@@ -234,7 +233,7 @@ def _quotient(fit: Fit, top: np.ndarray, bottom: np.ndarray, columns: np.ndarray
         out.append((group, 'doublings per task', a/b, low, high, np.nan, THESE, ALL_SUBSETS if every else THESE))
     return pd.DataFrame(out, columns=['group', 'quantity', 'value', 'low', 'high', 'p', 'languages', 'subsets'])
 
-# %% ../../nbs/analysis/50_answers.ipynb #db3959d3
+# %% ../../nbs/analysis/50_answers.ipynb #d8634da1
 def trade_off(
     fit: Fit,         # A study
 ) -> pd.DataFrame:    # group, quantity (of `SLOPES`, or 'doublings per task'), value, low, high, p, languages, subsets
@@ -242,7 +241,7 @@ def trade_off(
     weights = slope_weights(fit.points)
     columns = np.flatnonzero(fit.groups.kind.isin(['all', 'tier']) | (fit.groups.group == GAP))
     names = ['group', 'quantity', 'value', 'low', 'high', 'p', 'languages', 'subsets']
-    if not weights: return pd.DataFrame(columns=names)
+    if not weights or not len(columns): return pd.DataFrame(columns=names)
     rows = {name: w @ fit.layout.weights for name, w in weights.items()}
     found = scoped(fit, np.array(list(rows.values())), columns)
     tables = [tidy(fit, found, pd.DataFrame({'quantity': list(rows)}), columns, 'value')[names]]
@@ -251,7 +250,7 @@ def trade_off(
     order = {g: i for i, g in enumerate(fit.groups.group.iloc[columns])}
     return table.sort_values('group', key=lambda s: s.map(order), kind='stable', ignore_index=True)
 
-# %% ../../nbs/analysis/50_answers.ipynb #443b855e
+# %% ../../nbs/analysis/50_answers.ipynb #f7bc0a91
 def _shape(doublings: np.ndarray, number: np.ndarray, most: float, numbers: int, budgets: int) -> np.ndarray:
     "Columns of the curve at some points."
     by_number = [1 - 2.**-number] + ([number/most] if numbers > 1 else [])
@@ -291,7 +290,7 @@ def _misfit(fit: Fit, rest: np.ndarray, columns: np.ndarray, index: np.ndarray, 
     found = scoped(fit, rest, index, subsets=every).result
     return np.nan_to_num(1 - (1 - found.p)**len(rest), nan=1.).min(0)
 
-# %% ../../nbs/analysis/50_answers.ipynb #1c41225a
+# %% ../../nbs/analysis/50_answers.ipynb #1927a8e9
 def pareto_front(
     fit: Fit,         # A study
 ) -> pd.DataFrame:    # control, budget_flops, n_tasks, group, score, on_front, behind, p, beaten

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..tasks.languages import LANGUAGES
-from .simulation import Design, Noise, Simulated, World, simulate_scores
+from .simulation import USUAL, Design, Noise, Simulated, World, simulate_scores
 from .panel import Panel, simulated_panel
 from .groups import GAP
 from .intervals import ALL_SUBSETS, LIKE_THEM, THESE, Fit, Scoped, fit_panel, refit, scoped
@@ -29,7 +29,7 @@ DESIGNS = {
     'nested': Design(**_BASE, seeds=3, design='nested', **_MORE),
 }
 
-# %% ../../nbs/analysis/80_coverage.ipynb #6f9cf107
+# %% ../../nbs/analysis/80_coverage.ipynb #1a5dee7e
 def _truths(fit: Fit, made: Simulated) -> dict[tuple[str, str], np.ndarray]:
     "Expected values of the cells, of shape (cells, groups), by what they are about."
     rows = pd.Index(made.cells.cell).get_indexer(fit.panel.cells.cell)
@@ -55,7 +55,7 @@ def _judged(what: str, found: Scoped, truth: np.ndarray) -> dict[str, float]:
     return {what: held[known].mean(), f'{what} clear': (result.p[known] < 0.05).mean(),
             f'{what} half': half.mean(), f'{what} error': error.mean()}
 
-# %% ../../nbs/analysis/80_coverage.ipynb #5435d3be
+# %% ../../nbs/analysis/80_coverage.ipynb #32dbcd87
 def check_study(
     fit: Fit,         # A simulated study, fitted
     made: Simulated,  # The study
@@ -80,12 +80,12 @@ def check_study(
     most = most_gained(fit, 'all')
     return out | {'claims': float(best_number(fit).claimed.any()), 'most': float(most[1].clear) if most else np.nan}
 
-# %% ../../nbs/analysis/80_coverage.ipynb #140c4553
+# %% ../../nbs/analysis/80_coverage.ipynb #ef722a03
 def coverage(
     design: Design,         # Shape of the simulated studies
     simulations: int,       # How many
     noise: Noise = Noise(), # What seeds change
-    world: World = World(), # What tasks and languages differ by
+    world: World = USUAL,   # What tasks and languages differ by
     seed: int = 0,          # Of the random numbers
     **more,                 # Further arguments of `simulate_scores`; cells with a collapsed run are set aside
 ) -> pd.DataFrame:          # A row a study: what `check_study` says

@@ -66,7 +66,7 @@ def weigh_within(
     each = pd.Series(target).map(share).fillna(0)/pd.Series(target).map(size).fillna(1)
     return one, np.where(second & common, each.to_numpy(), 0.)
 
-# %% ../../nbs/analysis/34_groups.ipynb #e5ed88f2
+# %% ../../nbs/analysis/34_groups.ipynb #03204a53
 def _masks(panel: Panel) -> list[tuple]:
     "Every group as (kind, name, mask over pairs, how it is weighed)."
     pairs, target = panel.pairs, panel.pairs.target
@@ -99,7 +99,8 @@ def groups_of(
     "All groups of a panel that hold anything; differences last."
     masks = _masks(panel)
     at = {(kind, name): mask for kind, name, mask, _ in masks}
-    groups = [Group(kind, name, (weigh(panel.pairs, mask),)) for kind, name, mask, weigh in masks if mask.any()]
+    wanted = [m for m in masks if m[2].any() and (kinds is None or m[0] in kinds)]
+    groups = [Group(kind, name, (weigh(panel.pairs, mask),)) for kind, name, mask, weigh in wanted]
     sides = weigh_within(panel.pairs, at['tier', 'low'], at['tier', 'high'])
     if sides: groups.append(Group('gap', GAP, sides))
     roles = [at['role', name] for name in ('retrieval', 'trained')]
@@ -107,7 +108,7 @@ def groups_of(
         groups.append(Group('gap', RETRIEVAL_GAP, tuple(weigh_targets(panel.pairs, r) for r in roles)))
     return [g for g in groups if kinds is None or g.kind in kinds]
 
-# %% ../../nbs/analysis/34_groups.ipynb #9d3a1535
+# %% ../../nbs/analysis/34_groups.ipynb #4851d83c
 def weights_told(
     panel: Panel, # Scores
     kind: str,    # Kind of a group

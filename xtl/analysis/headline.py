@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from ..core.errors import UserError
 from .simulation import RETRIEVAL_TARGETS
 from .tables import CHANCE
 from .panel import Panel
@@ -121,20 +122,22 @@ def headline(
     panel: Panel,                      # Scores
     chance: dict[str, float] = CHANCE, # Target to the points that one and the same answer reaches
 ) -> Headline:
-    "What a study says. Raises `UserError` for a study without scores."
-    pairs = panel.pairs[(panel.pairs.language != panel.source) & ~panel.pairs.target.isin(RETRIEVAL_TARGETS)]
+    "What a study says. Raises `UserError` for a study without scores in other languages than the source."
+    other = panel.pairs[panel.pairs.language != panel.source]
+    if not len(other): raise UserError('only the source language was scored: nothing is known about transfer')
+    pairs = other[~other.target.isin(RETRIEVAL_TARGETS)]
     group = 'low' if (pairs.tier == 'low').any() else 'all'
     kept, fallen = _one_headline(panel, group), collapsed_runs(panel, chance)
     if not len(fallen) or fallen.cell.nunique() == len(panel.cells): return kept
     clean = _one_headline(set_aside(panel, chance), group)
     return replace(clean, collapsed=tuple(sorted(fallen.cell.unique())), kept=kept)
 
-# %% ../../nbs/analysis/65_headline.ipynb #44be9485
+# %% ../../nbs/analysis/65_headline.ipynb #0ad70f94
 WHO = {'low': 'low-resource languages', 'all': 'all languages'}
 CONTROL = 'the same compute spent on the targets alone'
 WORDS = {
     'no budget': 'No training compute was spent, so nothing is known about numbers of tasks for {who}.',
-    'one number': 'Only {best} was run at the largest compute, so no best number of tasks can be named for {who}.',
+    'one number': 'At the largest compute nothing but {best} was run, so no best number can be named for {who}.',
     'claimed': '{Best} {are} best for {who}: {lead} points ahead of {rival}.',
     'not general': (
         'The task sets of this design do not let one speak of numbers of tasks in general, so none is called best for '
@@ -155,7 +158,7 @@ WORDS = {
     'collapsed': '{count} set aside, as a run collapsed there; with {them}, {best} would score highest{most}.',
 }
 
-# %% ../../nbs/analysis/65_headline.ipynb #232d0b9c
+# %% ../../nbs/analysis/65_headline.ipynb #00072003
 def points_text(
     value: Estimate, # An estimate in points
     digits: int = 1, # Decimals
@@ -177,7 +180,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
     words = [str(k) for k in numbers]
     return words[0] if len(words) == 1 else ', '.join(words[:-1]) + ' and ' + words[-1]
 
-# %% ../../nbs/analysis/65_headline.ipynb #5da1ec1b
+# %% ../../nbs/analysis/65_headline.ipynb #5fb4f2c5
 def _number_sentence(head: Headline) -> str:
     "Which number of tasks is best, or why none is called so."
     who, found = WHO[head.group], head.best
@@ -217,7 +220,7 @@ def _compute_sentence(head: Headline) -> str:
     how = 'does not clearly change' if not head.growth.clear else 'grows' if head.growth.value > 0 else 'shrinks'
     return WORDS['grows'].format(how=how, growth=points_text(head.growth))
 
-# %% ../../nbs/analysis/65_headline.ipynb #a2aa7666
+# %% ../../nbs/analysis/65_headline.ipynb #06c15d13
 def _collapsed_sentence(head: Headline) -> str:
     "What the answer would be with the collapsed runs."
     if not head.collapsed or not head.kept.best: return ''

@@ -45,7 +45,7 @@ def language_sample(
     full[used] = deviation.T
     return Sample(full, float(w @ working @ w/np.trace(expected)), float(np.trace(expected)**2/(expected**2).sum()))
 
-# %% ../../nbs/analysis/40_intervals.ipynb #e34b8147
+# %% ../../nbs/analysis/40_intervals.ipynb #0cf27c89
 @dataclass(frozen=True)
 class Fit:
     "A study's estimates and what they vary by."
@@ -82,7 +82,7 @@ class Fit:
         if not len(found): raise KeyError(f'{kind} {group}')
         return int(found[0])
 
-# %% ../../nbs/analysis/40_intervals.ipynb #81e0ab40
+# %% ../../nbs/analysis/40_intervals.ipynb #cae831ef
 def fit_panel(
     panel: Panel,                         # Scores
     kinds: tuple[str, ...] | None = None, # Kinds of groups; all by default
@@ -111,7 +111,7 @@ def refit(
     values = scores @ fit.transform
     return replace(fit, panel=replace(fit.panel, scores=scores), values=values, strata=strata(fit.layout, values))
 
-# %% ../../nbs/analysis/40_intervals.ipynb #4c438f47
+# %% ../../nbs/analysis/40_intervals.ipynb #e842a9b8
 @dataclass(frozen=True)
 class Contrast:
     "Weighted sums (rows) by group (columns), in points."
@@ -136,7 +136,22 @@ def t_intervals(
     p = np.where(np.abs(estimate) < 1e-9, nothing, 1 - (1 - alone)**comparisons)
     return Contrast(estimate, error, freedom, estimate - half, estimate + half, p)
 
-# %% ../../nbs/analysis/40_intervals.ipynb #b6d2e519
+# %% ../../nbs/analysis/40_intervals.ipynb #743b021d
+def _with_languages(fit: Fit, group: int, parts: list[np.ndarray], freedom: list[float], seen: np.ndarray):
+    "Of one group's sums: variance, and its square by freedom, with languages a sample; `parts` are of all columns."
+    own = [p[:, group] for p in parts]
+    net, languages, spread = list(own), np.zeros(len(seen)), np.zeros(len(seen))
+    for number, sample, columns in fit.samples:
+        if number != group: continue
+        if sample is None: return np.full(len(seen), np.nan), np.full(len(seen), np.nan)
+        net = [n - sample.ratio*p[:, columns].sum(1) for n, p in zip(net, parts)]
+        value = sample.ratio*(seen[:, columns]**2).sum(1)
+        languages, spread = languages + value, spread + value**2/sample.freedom
+    alone, both = sum(own, np.zeros(len(seen))), sum(net, languages)
+    for n, df in zip(net, freedom): spread = spread + n**2/df
+    least = sum((o**2/df for o, df in zip(own, freedom)), np.zeros(len(seen)))
+    return np.maximum(alone, both), np.where(both > alone, spread, least)
+
 def contrast(
     fit: Fit,                          # A study
     rows: np.ndarray,                  # Weighted sums of cells, of shape (sums, cells)
@@ -146,24 +161,19 @@ def contrast(
 ) -> Contrast:
     "Weighted sums with 95% intervals; NaN where the study does not tell what they vary by."
     groups = np.arange(len(fit.groups)) if columns is None else np.asarray(columns, int)
-    sides = [(j, s, c) for j, g in enumerate(groups) for n, s, c in fit.samples if n == g] if like else []
-    wanted = np.concatenate([groups, *(np.arange(c.start, c.stop) for *_, c in sides)]).astype(int)
     parts = variance_parts(fit.layout, fit.strata, rows, every)
-    parts = [replace(p, square=None if p.square is None else p.square[wanted]) for p in parts]
-    total, spread = variance(parts, len(rows), len(wanted))
-    seen, end = rows @ fit.values[:, wanted], len(groups)
-    for j, sample, c in sides:
-        if sample is None: total[:, j] = np.nan
-        else:
-            start, end = end, end + c.stop - c.start
-            all_in, noise = (seen[:, start:end]**2).sum(1), total[:, start:end].sum(1)
-            total[:, j] += sample.ratio*np.maximum(all_in - noise, 0)
-            spread[:, j] += np.where(all_in > noise, sample.ratio*all_in, 0)**2/sample.freedom
-    total, spread = total[:, :len(groups)], spread[:, :len(groups)]
+    if like:
+        size = [np.outer(p.coefficient, np.zeros(fit.values.shape[1]) if p.square is None else p.square) for p in parts]
+        seen = rows @ fit.values
+        found = [_with_languages(fit, g, size, [p.freedom for p in parts], seen) for g in groups]
+        total, spread = (np.array([f[i] for f in found]).T.reshape(len(rows), len(groups)) for i in (0, 1))
+    else:
+        parts = [replace(p, square=None if p.square is None else p.square[groups]) for p in parts]
+        total, spread = variance(parts, len(rows), len(groups))
     freedom = np.where(spread > 0, total**2/np.where(spread > 0, spread, 1), np.where(np.isnan(total), np.nan, 1e6))
-    return t_intervals(seen[:, :len(groups)], np.sqrt(total), freedom)
+    return t_intervals(rows @ fit.values[:, groups], np.sqrt(total), freedom)
 
-# %% ../../nbs/analysis/40_intervals.ipynb #c4cc44f0
+# %% ../../nbs/analysis/40_intervals.ipynb #50ce4c65
 THESE, LIKE_THEM, ALL_SUBSETS = 'these', 'like them', 'all'
 
 def generalises(
@@ -172,12 +182,13 @@ def generalises(
 ) -> np.ndarray:      # Of each sum
     "Whether sums can be about all subsets of their sizes."
     told = np.ones(len(rows), bool)
-    for i, block in enumerate(fit.layout.blocks.itertuples()):
-        if block.subsets >= block.possible or (block.even and fit.strata.subsets[i] is not None): continue
+    blocks = fit.layout.blocks
+    for i, (all_in, even) in enumerate(zip(blocks.subsets >= blocks.possible, blocks.even)):
+        if all_in or (even and fit.strata.subsets[i] is not None): continue
         told &= ~(np.abs(rows[:, fit.layout.block == i]).max(1, initial=0) > 1e-12)
     return told
 
-# %% ../../nbs/analysis/40_intervals.ipynb #833314ef
+# %% ../../nbs/analysis/40_intervals.ipynb #79f886f2
 @dataclass(frozen=True)
 class Scoped:
     "Contrasts, and what their intervals are about."
@@ -206,7 +217,7 @@ def scoped(
             for name in out: out[name][np.ix_(i, j)] = getattr(found, name)
     return Scoped(Contrast(**out), np.where(like, LIKE_THEM, THESE), np.where(every, ALL_SUBSETS, THESE))
 
-# %% ../../nbs/analysis/40_intervals.ipynb #7ed4ee22
+# %% ../../nbs/analysis/40_intervals.ipynb #0e06577f
 def tidy(
     fit: Fit,             # A study
     found: Scoped,        # Sums by group
@@ -222,7 +233,7 @@ def tidy(
         table[column] = values.ravel()
     return table[[*what, 'kind', 'group', name, 'low', 'high', 'p', 'languages', 'subsets']]
 
-# %% ../../nbs/analysis/40_intervals.ipynb #c3b5ee0a
+# %% ../../nbs/analysis/40_intervals.ipynb #9ccb96bd
 def levels(
     fit: Fit,         # A study
 ) -> pd.DataFrame:    # control, budget_flops, n_tasks, cells, kind, group, score, low, high, languages, subsets

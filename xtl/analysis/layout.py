@@ -40,7 +40,7 @@ def _plain(subset: np.ndarray, here: np.ndarray) -> np.ndarray:
     size = np.bincount(subset[here], minlength=subset.max() + 1)
     return np.where(here, 1/np.maximum(size, 1)[subset]/(size > 0).sum(), 0.)
 
-# %% ../../nbs/analysis/36_layout.ipynb #8d970270
+# %% ../../nbs/analysis/36_layout.ipynb #3d1b7182
 @dataclass(frozen=True)
 class Layout:
     "Where the cells of a study stand."
@@ -68,7 +68,7 @@ def _block_row(name: str, k: int, held: np.ndarray) -> tuple:
     often = held.sum(0)
     return name, int(k), len(held), comb(held.shape[1], int(k)), bool((often == often[0]).all())
 
-# %% ../../nbs/analysis/36_layout.ipynb #950b0ff6
+# %% ../../nbs/analysis/36_layout.ipynb #581aa219
 def layout(
     cells: pd.DataFrame, # A row a cell: control, budget_flops, n_tasks, tasks, subset, seed
 ) -> Layout:
@@ -97,7 +97,7 @@ def layout(
     points = points.loc[order].reset_index(drop=True)
     return Layout(points, np.array(weights)[order], blocks, tasks, held, block, subset, run, budget, whole)
 
-# %% ../../nbs/analysis/36_layout.ipynb #0c592289
+# %% ../../nbs/analysis/36_layout.ipynb #318f21f8
 def subset_weights(
     lay: Layout,         # Where cells stand
     subsets: np.ndarray, # Numbers of subsets

@@ -45,7 +45,7 @@ def _matrix(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarr
 def score_panel(
     results: pd.DataFrame,          # A results table
     source: str = 'en',             # The language that targets are trained in
-    leave_out: dict[str, str] = {}, # Cells to leave out, and why
+    leave_out: dict[str, str] | None = None, # Cells to leave out, and why
 ) -> Panel:                         # Scores as a matrix without gaps
     "The headline scores of every complete cell."
     cells, pairs, scores = _matrix(results)
@@ -56,7 +56,7 @@ def score_panel(
         scores = np.where(unscored, pd.DataFrame(scores[control == 'none']).mean().to_numpy(), scores)
     counts = np.isnan(scores).mean(0) <= 0.5 if len(cells) else np.ones(len(pairs), bool)
     gaps = cells.cell[np.isnan(scores[:, counts]).any(1)]
-    why = dict.fromkeys(gaps, 'scores are missing') | leave_out
+    why = dict.fromkeys(gaps, 'scores are missing') | (leave_out or {})
     keep = ~cells.cell.isin(why).to_numpy()
     known = set(cells.cell)
     left_out = pd.DataFrame([(c, w) for c, w in why.items() if c in known], columns=['cell', 'why'])

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from .layout import Layout
 
@@ -41,9 +40,10 @@ def stratum(
     kept = [r for r, _ in used if r.shape[1] == budgets]
     between = sum(budgets*(r.mean(1)**2).sum(0) for r in kept)
     within = sum(((r - r.mean(1, keepdims=True))**2).sum((0, 1)) for r in kept)
-    return Stratum(between/df, within/max(df*(budgets - 1), 1), df, budgets, runs)
+    run, budget = between/df, within/max(df*(budgets - 1), 1)
+    return Stratum(np.maximum(run, budget), budget, df, budgets, runs) # M₁ is M₂ and more
 
-# %% ../../nbs/analysis/38_strata.ipynb #d32a272c
+# %% ../../nbs/analysis/38_strata.ipynb #29d8b237
 def _by_subset(runs: np.ndarray, subset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Means of runs (runs, budgets, columns) over each subset, the subsets, and each run's place among them."
     names, code, size = np.unique(subset, return_inverse=True, return_counts=True)
@@ -69,7 +69,7 @@ def _residual(columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, int]
     flat = values.reshape(len(values), -1)
     return (flat - basis @ (basis.T @ flat)).reshape(values.shape), len(values) - basis.shape[1]
 
-# %% ../../nbs/analysis/38_strata.ipynb #93a6cc59
+# %% ../../nbs/analysis/38_strata.ipynb #7a7ef8ef
 @dataclass(frozen=True)
 class Strata:
     "What seeds and subsets differ by."
@@ -94,7 +94,7 @@ def _lacks_of_fit(lay: Layout, means: list) -> list[Stratum | None]:
     pooled = stratum([(residual, df)], np.mean([means[i][2] for i in many])) if df >= ENOUGH else None
     return [pooled if i in sampled else f for i, f in enumerate(found)]
 
-# %% ../../nbs/analysis/38_strata.ipynb #90faeafb
+# %% ../../nbs/analysis/38_strata.ipynb #26d6d621
 def strata(
     lay: Layout,        # Where cells stand
     values: np.ndarray, # Of shape (cells, columns)
@@ -117,7 +117,7 @@ def strata(
         else: runs.append(mine or spare)
     return Strata(tuple(runs), tuple(_lacks_of_fit(lay, means)))
 
-# %% ../../nbs/analysis/38_strata.ipynb #580d4ff5
+# %% ../../nbs/analysis/38_strata.ipynb #48fede3a
 @dataclass(frozen=True)
 class Part:
     "A part of the variance of some weighted sums."
@@ -141,7 +141,7 @@ def _split_plot(found: Stratum | None, rows: np.ndarray, unit: np.ndarray, share
     budget = Part(share*np.maximum(square - run, 0), found.budget, found.freedom*(found.budgets - 1))
     return [Part(share*run, found.run, found.freedom), budget]
 
-# %% ../../nbs/analysis/38_strata.ipynb #3c08fd79
+# %% ../../nbs/analysis/38_strata.ipynb #339a58ee
 def variance_parts(
     lay: Layout,      # Where cells stand
     found: Strata,    # What seeds and subsets differ by
@@ -150,11 +150,11 @@ def variance_parts(
 ) -> list[Part]:
     "The parts of the variance of weighted sums of cells."
     parts = []
-    for i, block in enumerate(lay.blocks.itertuples()):
+    shares = (lay.blocks.subsets/lay.blocks.possible).clip(upper=1.).tolist() if every else [1.]*len(lay.blocks)
+    for i, share in enumerate(shares):
         cells = np.flatnonzero(lay.block == i)
         mine = rows[:, cells]
         if not np.abs(mine).max(initial=0) > 1e-12: continue
-        share = min(block.subsets/block.possible, 1.) if every else 1.
         parts += _split_plot(found.runs[i], mine, lay.run[cells], share)
         if share < 1:
             place = lay.subset[cells]*(lay.budget.max() + 1) + lay.budget[cells]
@@ -170,7 +170,7 @@ def _merged(parts: list[Part]) -> list[Part]:
         found[id(part.square)] = replace(part, coefficient=same.coefficient + part.coefficient) if same else part
     return list(found.values())
 
-# %% ../../nbs/analysis/38_strata.ipynb #6bf9fef2
+# %% ../../nbs/analysis/38_strata.ipynb #497d3b1b
 def variance(
     parts: list[Part], # Of the same sums
     sums: int,         # How many

@@ -37,8 +37,10 @@ def _on_paper(study):
         with tempfile.TemporaryDirectory() as folder: space = lay_out(study, folder, progress_bar)
         return space.study, space.target_costs, space.shape
     if name in XLM_R: return study, target_costs_on_paper(study), Shape(*XLM_R[name])
-    from xtl.encoder.loading import load_encoder
-    encoder = load_encoder(name, study.encoder.revision)
+    from xtl.encoder.checks import check_encoder
+    from xtl.encoder.loading import load_encoder, load_tokenizer
+    encoder, tokenizer = load_encoder(name, study.encoder.revision), load_tokenizer(name, study.encoder.revision)
+    check_encoder(encoder, tokenizer)
     _check_lengths(study)
     return study, target_costs_on_paper(study), shape_of(encoder)
 

@@ -84,7 +84,8 @@ def read_split(
         parts.append(part)
         records.append(dict(
             task=task.name, part=split, language=lang.code, rows=len(dataset), fingerprint=rows_fingerprint(dataset),
-            halved=half is not None, dropped=part.dropped, realigned=part.realigned, **record))
+            halved=half is not None, dropped=part.dropped, realigned=part.realigned,
+            reasons=part.reasons, **record))
     return join_rows(parts), records
 
 def _label_set(task: Task, rows: Rows) -> tuple[str, ...]:

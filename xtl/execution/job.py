@@ -125,6 +125,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
             if before is None: del os.environ['TMPDIR']
             else: os.environ['TMPDIR'] = before
 
+# %% ../../nbs/execution/20_job.ipynb #5c7d9e1f
 def _finished(job: Job) -> bool:
     "Whether a cell's results are there, whole, and of the wanted key."
     done = job.folder/'done.json'

@@ -31,7 +31,7 @@ def paley_blocks() -> list[tuple[int, ...]]: # Eighteen blocks of four points
     def moved(block, a, b): return tuple(sorted(3*((x + a) % 3) + (y + b) % 3 for x, y in block))
     return [moved(block, *by) for block in (squares, others) for by in elements]
 
-# %% ../../nbs/study/30_designs.ipynb #637f1a8e
+# %% ../../nbs/study/30_designs.ipynb #0ee9f6ad
 def _held(n: int, subsets: list) -> np.ndarray:
     "Which tasks a subset holds, of shape (subsets, n)."
     held = np.zeros((len(subsets), n))
@@ -51,7 +51,7 @@ def imbalance(
     met = _held(n, subsets).T @ _held(n, subsets)
     return _above_least(np.diag(met)), _above_least(met[np.triu_indices(n, 1)]) if n > 1 else 0.
 
-# %% ../../nbs/study/30_designs.ipynb #c5acd491
+# %% ../../nbs/study/30_designs.ipynb #7931d638
 def _exchange(held: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     "The choice after the best exchanges; `held` is (all subsets, n)."
     n = held.shape[1]
@@ -80,7 +80,7 @@ def _searched(n: int, size: int, count: int, starts: int = 20) -> list[tuple[int
         if found[-1][0] == (0., 0.): break
     return min(found)[1]
 
-# %% ../../nbs/study/30_designs.ipynb #d0a8475c
+# %% ../../nbs/study/30_designs.ipynb #47da0571
 def _even_count(n: int, size: int, count: int) -> int:
     "The largest number of subsets, at most `count`, at which pairs can be met equally often; else tasks; else `count`."
     once = n//np.gcd(n, size)
@@ -121,7 +121,7 @@ def task_subsets(
     if design == 'nested': return [tidy([tasks[i] for i in np.random.default_rng(seed).permutation(len(tasks))[:size]])]
     return [tuple(tasks[i] for i in subset) for subset in balanced_subsets(len(tasks), size, count, seed)]
 
-# %% ../../nbs/study/30_designs.ipynb #65086f60
+# %% ../../nbs/study/30_designs.ipynb #58fcbb63
 def task_columns(
     subsets: list[tuple[str, ...]], # Subsets of all sizes
     tasks: tuple[str, ...],         # Intermediate tasks
@@ -148,12 +148,12 @@ def alias_classes(
 def class_name(
     tasks: tuple[str, ...], # Names
     same: list[int],        # Tasks that go together
-    other: list[int] = [],  # Tasks that go against them
+    other: tuple[int, ...] | list[int] = (), # Tasks that go against them
 ) -> str:                   # 'cosmosqa + csqa', 'squad − squad2'
     "What a class of aliases is called."
     return ' + '.join(tasks[i] for i in same) + ''.join(f' − {tasks[i]}' for i in other)
 
-# %% ../../nbs/study/30_designs.ipynb #042f53b5
+# %% ../../nbs/study/30_designs.ipynb #0bbf66cd
 def aliases(
     subsets: list[tuple[str, ...]], # Subsets of all sizes
     tasks: tuple[str, ...],         # Intermediate tasks
@@ -176,7 +176,8 @@ class Cell:
     def name(self) -> str:
         "A short name, also of its folder."
         where = f'k{len(self.tasks)}-s{self.subset}' if self.tasks else self.control
-        budget = np.format_float_scientific(self.budget, trim='-', exp_digits=1).replace('+', '') # as short as tells it apart
+        # as short as tells it apart from any other
+        budget = np.format_float_scientific(self.budget, trim='-', exp_digits=1).replace('+', '')
         return where + (f'-b{budget}' if self.budget else '') + f'-r{self.seed}'
 
     @property
@@ -184,7 +185,7 @@ class Cell:
         "The trunk that cells of several budgets share; empty without intermediate tasks."
         return f'k{len(self.tasks)}-s{self.subset}-r{self.seed}' if self.tasks else ''
 
-# %% ../../nbs/study/30_designs.ipynb #cceca0ca
+# %% ../../nbs/study/30_designs.ipynb #c85ed0a4
 def more_seeds(
     seeds: tuple[int, ...], # The study's seeds
     count: int,             # How many are wanted; fewer than there are changes nothing
