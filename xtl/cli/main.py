@@ -69,8 +69,8 @@ def answer(
 # %% ../../nbs/cli/50_main.ipynb #292f5a91
 def main() -> None:
     "The entry point."
-    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(which) is not signal.SIG_IGN: signal.signal(which, _stop) # as `nohup` has it ignored
+    for which in (signal.SIGINT, signal.SIGTERM): signal.signal(which, _stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN: signal.signal(signal.SIGHUP, _stop) # as `nohup` has it
     code, line = answer()
     if line: print(printed_line(line), file=sys.stderr)
     if code == 130: os._exit(code)
