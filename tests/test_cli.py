@@ -126,7 +126,7 @@ def test_ccgbank_is_refused_with_where_to_get_it(xtl, tmp_path):
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
     "A small study that has run."
-    import os, subprocess, sys
+    import subprocess, sys
     folder = tmp_path_factory.mktemp('study')
     done = subprocess.run([str(Path(sys.executable).parent/'xtl'), 'run', str(write(folder/'tiny.yaml')), '--out', str(folder/'out'), '--workers', '2'], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ from xtl.evaluation.vectors import RetrievalSettings, gold_pairs, sentence_names
 from xtl.evaluation.metrics import squad2_scores
 from xtl.world.mirror import write_world
 from xtl.core.steps import Store
-from xtl.study.designs import Cell, cells
+from xtl.study.designs import cells
 from xtl.study.presets import read_study
 from xtl.tasks.paper import INTERMEDIATE, TARGETS
 from xtl.tasks.recipes import Recipe
@@ -110,7 +110,7 @@ def rows_of(prep, task, split='test', code='qaa', **recipe): return Encoded.load
 def test_every_row_is_read_once_within_the_limit(lengths, tokens, part):
     encoded = Encoded('sequence', (), flat([[5]*n for n in lengths]), pd.DataFrame(), {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, 'SORTED', part)
+        patch.setattr(decoding, 'SORTED', part)
         batches = evaluation_batches(encoded, tokens)
     assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
     for rows in batches: assert len(rows) == 1 or len(rows)*encoded.lengths[rows].max() <= tokens
@@ -197,7 +197,7 @@ def test_neither_order_nor_batches_change_a_retrieval_score(sides, target, part,
     plain, moved = bitext(*sides), bitext(*([side[i] for i in order] for side in sides))
     first = evaluate_retrieval(encoder, target, plain, plain, how)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, 'SORTED', part)
+        patch.setattr(decoding, 'SORTED', part)
         again, other = evaluate_retrieval(encoder, target, plain, plain, how), evaluate_retrieval(encoder, target, moved, moved, how)
     assert (again.predictions, again.layers) == (first.predictions, first.layers)
     assert other.scores == pytest.approx(first.scores) and other.layers == pytest.approx(first.layers)
@@ -213,7 +213,7 @@ def test_vectors_on_disk_give_the_score_of_vectors_in_memory(tmp_path_factory, s
     encoder, encoded, how, scratch = Layers(), bitext(*sides), RetrievalSettings(layer=layer), tmp_path_factory.mktemp('scratch')
     memory = evaluate_retrieval(encoder, target, encoded, encoded, how, scratch=scratch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, 'IN_MEMORY', 0)
+        patch.setattr(vectors, 'IN_MEMORY', 0)
         disk = evaluate_retrieval(encoder, target, encoded, encoded, how, scratch=scratch)
     assert (disk.scores, disk.predictions, disk.layers[layer]) == (memory.scores, memory.predictions, memory.layers[layer])
     assert not list(scratch.iterdir())

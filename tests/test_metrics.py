@@ -11,7 +11,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from xtl.core.errors import UserError
 from xtl.evaluation.metrics import mlqa_normalise, score, squad2_scores, squad_normalise
 from xtl.evaluation.submission import FOLDERS, overall, score_submission, submission_file, write_gold, write_predictions
-from xtl.tasks.paper import NER, TARGETS, UPOS
+from xtl.tasks.paper import NER, TARGETS
 
 LIMITS = settings(deadline=None, max_examples=60)
 words = st.text(alphabet='abcdeéßжकال电化ก' + string.punctuation + '“”。 ', min_size=1, max_size=12)

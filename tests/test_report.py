@@ -17,7 +17,7 @@ from xtl.evaluation.submission import write_gold
 from xtl.report.claims import claims
 from xtl.report.page import render, template_folder
 from xtl.report.tables import table_xtreme
-from xtl.report.tradeoff import table_contributions, table_pareto, table_published
+from xtl.report.tradeoff import table_pareto, table_published
 from xtl.report.words import answer_sentences, caveats, detect_sentence, first_sentence
 from xtl.analysis.simulation import Design, Noise, simulate_study
 

@@ -1,12 +1,10 @@
 "Keys that cannot forget, and damage that is found: each module touched in turn, each kind of file of the store and of the cells changed in turn."
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
 
-import pandas as pd
 import pytest
 
 from xtl.core.code import PACKAGE, code_version

@@ -17,13 +17,13 @@ from xtl.encoder.loading import load_encoder
 from xtl.study.presets import read_study
 from xtl.training.loop import sources_of, start, train
 from xtl.training.state import intact
-from xtl.transfer.phase2 import IntermediateRun, intermediate
+from xtl.transfer.phase2 import IntermediateRun, heads_of, intermediate
 from xtl.transfer.layout import lay_out
 
 TINY = read_study('mini').but(
     name='kill', data=dict(languages=('qab',)), device=dict(checkpoint_seconds=0.05),
     design=dict(intermediate=('mnli', 'csqa'), targets=('tatoeba',), budgets=(1.5e10, 3e10), n_tasks=(2,), subset_count=1, controls=()))
-CHILD = "import sys\nfrom xtl.transfer.phase2 import *\nfrom xtl.transfer.workspace import open_workspace\nprint(intermediate(IntermediateRun(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
+CHILD = "import sys\nfrom xtl.transfer.phase2 import *\nfrom xtl.transfer.layout import open_workspace\nprint(intermediate(IntermediateRun(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
 
 
 @pytest.fixture(scope='module')
@@ -77,9 +77,9 @@ def test_a_compiled_run_learns_the_same_with_few_graphs(tmp_path):
     space = lay_out(TINY.but(design=dict(intermediate=('mnli', 'squad', 'ccg'), n_tasks=(3,))), tmp_path/'out')
     curves = {}
     for compiled in (False, True):
-        run = Intermediate(replace(space, study=space.study.but(device=dict(compile=compiled))), ('mnli', 'squad', 'ccg'), 0)
+        run = IntermediateRun(replace(space, study=space.study.but(device=dict(compile=compiled))), ('mnli', 'squad', 'ccg'), 0)
         splits = run.splits()
-        sources = sources_of(splits, run.shares(splits), dict.fromkeys(splits, 16), heads := run.heads(splits), 0)
+        sources = sources_of(splits, run.shares(splits), dict.fromkeys(splits, 16), heads := heads_of(splits), 0)
         state = start(load_encoder('mini'), heads, sources, run.settings)
         torch._dynamo.reset(); counters.clear()
         curves[compiled] = [point['loss'] for point in train(state, sources, 2e10, lambda spent: 5e-4, run.settings).curve]

@@ -81,8 +81,8 @@ def read_ccgbank(
     folder: Path,       # `data/AUTO` or a folder above it, or what holds `train.txt` and `dev.txt`
     split: str,         # 'train', 'validation' or 'test'
 ):                      # A `Dataset` with `tokens` and `ccg_tags`, and what was read, in words
-    """The sentences of a split. Raises `MissingData` where the folder holds neither form, `UserError` for a section that
-    is not there and for a line that is neither."""
+    """The sentences of a split. Raises `MissingData` where the folder holds neither form, `UserError` for a section
+    that is not there and for a line that is neither."""
     from datasets import Dataset
     auto = None if (folder/_TAGGED[split]).is_file() else _auto(folder)
     if auto is None: sentences, what = tagged_sentences(folder/_TAGGED[split]), _TAGGED[split]

@@ -108,6 +108,7 @@ def encode_choice(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe
     arrays = _arrays(tokens, example, label=_label_ids(rows.labels, labels))
     return arrays, pd.DataFrame(dict(id=rows.ids, label=rows.labels)), cut
 
+# %% ../../nbs/data/40_tokens.ipynb #868d35d3
 def encode_retrieval(rows: Rows, labels: tuple[str, ...], tokenizer, recipe: Recipe):
     "All foreign sentences, then all English ones. Returns as `encode_sequence` does."
     n = len(rows.ids)
@@ -138,7 +139,8 @@ def word_pieces(
     tokenizer,                  # A fast tokenizer
 ) -> Iterator[list[list[int]]]: # A sentence at a time: the pieces of each word
     "The pieces that each word has in running text, at least one of them."
-    spaced = [[' '*(n > 0) + word for n, word in enumerate(words)] for words in sentences] # some mark the space before a word
+    # some tokenizers mark the space before a word
+    spaced = [[' '*(n > 0) + word for n, word in enumerate(words)] for words in sentences]
     for chunk in _chunks(len(sentences)):
         batch = _tokenise(tokenizer, chunk, [spaced], is_split_into_words=True, add_special_tokens=False)
         for words, encoding in zip(sentences[chunk], batch.encodings):

@@ -62,6 +62,7 @@ def vector_places(
         finally: os.close(file), os.unlink(path)
     return found
 
+# %% ../../nbs/evaluation/60_vectors.ipynb #db3e3adb
 @torch.inference_mode()
 def embed(
     encoder: torch.nn.Module,   # Any encoder

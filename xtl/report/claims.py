@@ -131,6 +131,7 @@ def _claim_per_target(found: Findings) -> Verdict:
     measured = f'{gain_text(row)}, the best (compute, number) chosen for each target after the fact'
     return Verdict(CLAIMS['per_target'], verdict, measured, why)
 
+# %% ../../nbs/report/70_claims.ipynb #cf49a0b4
 def _claim_differ(found: Findings) -> Verdict:
     rows = found.contributions
     rows = rows[rows.kind == 'all'] if len(rows) else rows

@@ -18,7 +18,7 @@ from ..analysis.simulation import TIERS
 from .findings import GROUP_NAMES, Findings, flops_text, interval_text, tasks_text
 from .style import (
     INK, MARKERS, TIER_COLOURS, figure_html, interval_bars, marker_of, missing, number_colours, plain)
-from .figures import AGAINST, draw_facets, legend_below, scored_tiers
+from .figures import AGAINST, draw_facets, legend_below
 
 # %% ../../nbs/report/40_details.ipynb #fbcb0d31
 def resource(
@@ -63,6 +63,7 @@ LANGUAGES_SEEN = (
     'the least '
     '{least}')
 
+# %% ../../nbs/report/40_details.ipynb #38e888e8
 def fig_languages(
     found: Findings, # What the study found
 ) -> HTML:
@@ -85,7 +86,8 @@ def fig_languages(
     seen = LANGUAGES_SEEN.format(
         gain=int((rows.gain > 0).sum()), all=len(rows), clear=int((rows.p_holm < 0.05).sum()), most=ends[0],
         least=ends[1])
-    told = f'{tasks_text(k).capitalize()} at {flops_text(found.budget)}, over {AGAINST[over]}: {seen}. Bars: 95% intervals.'
+    where = f'{tasks_text(k).capitalize()} at {flops_text(found.budget)}, over {AGAINST[over]}'
+    told = f'{where}: {seen}. Bars: 95% intervals.'
     alt = f'Gain of each language with its interval, ordered by amount of text. {seen}.'
     return figure_html('fig-languages', 'Languages ordered by resource, with their gain', told, alt, figure)
 
@@ -109,6 +111,7 @@ def _gain_text(row) -> str:
     gain = interval_text(row.gain, row.low, row.high, True)
     return f'{gain} on {row.group} with {tasks_text(int(row.n_tasks))}'
 
+# %% ../../nbs/report/40_details.ipynb #bd454c35
 TARGETS_NOTE = (
     'Mean over each target’s languages without the source language; retrieval is not trained on, so that it '
     'has no target-'
@@ -158,6 +161,7 @@ TASKS_SEEN = (
     'differ from '
     'zero after Holm’s correction')
 
+# %% ../../nbs/report/40_details.ipynb #b61d054c
 def fig_tasks(
     found: Findings, # What the study found
 ) -> HTML:

@@ -80,6 +80,7 @@ CURVE_CAPTION = (
     'dots are what '
     'was measured at {budget}, with 95% intervals. At {budget}: {seen}.')
 
+# %% ../../nbs/report/30_figures.ipynb #d6d86ade
 def fig_curve(
     found: Findings, # What the study found
 ) -> HTML:
@@ -228,6 +229,7 @@ HEAT_SEEN = (
     '{largest} '
     'points, for {names} with {tasks} at {budget}')
 
+# %% ../../nbs/report/30_figures.ipynb #d57cb00b
 def fig_heat(
     found: Findings, # What the study found
 ) -> HTML:

@@ -132,6 +132,7 @@ def in_order(names, registry) -> list:
     known = list(registry)
     return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), str(n)))
 
+# %% ../../nbs/report/60_tables.ipynb #d9c61631
 def _score_columns(found: Findings, rows: pd.DataFrame) -> dict:
     "Groups to the titles of their columns."
     targets = in_order(rows.group[rows.kind == 'target'].unique(), TARGETS)

@@ -35,6 +35,7 @@ def add_up(
         if p.grad is None: p.grad = torch.zeros_like(p) # a process without a micro-batch
     for work in [distributed.all_reduce(t, async_op=True) for t in (loss, *(p.grad for p in trained))]: work.wait()
 
+# %% ../../nbs/training/70_loop.ipynb #b06343af
 def train_step(
     state: State,             # Changed in place
     batch: Batch,             # What to learn from

@@ -6,7 +6,7 @@
 __all__ = ['PACKAGES', 'data_settings', 'used_tasks', 'target_costs', 'phase2_budgets', 'lay_out', 'open_workspace']
 
 # %% ../../nbs/transfer/15_layout.ipynb #e4bf2bb5
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 

@@ -142,6 +142,7 @@ def _segments(before: Path | None) -> list:
     "The stretches of training that led to a trunk's state: their names and where they ended, in operations."
     return read_json(before.parent/'segments.json') if before else []
 
+# %% ../../nbs/transfer/20_phase2.ipynb #cbeea4a1
 @dataclass(frozen=True)
 class Trunk(Training):
     "The trunk of a mixture up to a point; it goes on from the point before, where another budget left it."

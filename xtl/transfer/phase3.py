@@ -15,7 +15,6 @@ import pandas as pd
 
 from ..core.files import write_json
 from ..core.steps import obtain
-from ..tasks.paper import TARGETS
 from ..data.prepared import Prepared
 from ..encoder.heads import HeadSpec
 from ..training.schedules import Schedule

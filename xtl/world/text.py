@@ -38,6 +38,7 @@ def _reading_document(rng: random.Random, voices: list[Voice]) -> list[str]:
     asked = f'{question(b, r.mention, r.slot).text} {answer}'
     return [text, asked] if rng.random() < 0.4 else [asked, text]
 
+# %% ../../nbs/world/50_text.ipynb #a7485189
 _WORD_FOR = {'entailment': 'yes', 'neutral': 'maybe', 'contradiction': 'no', True: 'same', False: 'other'}
 
 def _verdict_document(rng: random.Random, voices: list[Voice]) -> list[str]:
