@@ -172,13 +172,14 @@ def _from_hub(source: Source, revision: str | None, cache: Path | None):
     return rows, resolved_commit(source.repository, branch)
 
 # %% ../../nbs/data/18_loading.ipynb #dc8ab0d0
+_log = logging.getLogger(__name__)
 PAUSES = (1, 3, 6) # Seconds before the second, third and fourth try
 
 def hub_rows(
     source: Source,              # Repository, config and split
     revision: str | None = None, # Branch, tag or commit; the default branch when none
     cache: Path | None = None,   # Where `datasets` keeps its Arrow files
-    told: Callable[[str], None] = logging.getLogger(__name__).warning, # Hears of every pause
+    told: Callable[[str], None] = _log.warning, # Hears of every pause
 ):                               # A `Dataset`, and the commit it is from
     """Rows from the Hub, or from its cache while it is away. Raises `MissingData` for what the Hub says is not there,
     `HubOutage` when it does not answer, `UserError` for anything else."""

@@ -61,8 +61,8 @@ def recipe(
     which: str = 'jiant', # 'jiant' or 'xtreme'
     changes: dict[str, dict] | None = None, # Settings to change, by task, by head or for `all`; the narrowest wins
 ) -> Recipe:
-    """How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist, and for a value
-    that cannot be."""
+    """How a task is fine-tuned. Raises `UserError` for a recipe, a task or a setting that does not exist, and for a
+    value that cannot be."""
     base = RECIPES[closest(which, RECIPES, 'recipe')]
     found = base.get(task.name, base[task.head])
     for key in (changes or {}): closest(key, ('all', *HEADS, *TASKS), 'task in `recipes`')
