@@ -10,7 +10,6 @@ __all__ = ['QUANTITIES', 'TRADE_NOTE', 'CONTRIBUTIONS_NOTE', 'FRONT_NOTE', 'COLL
 # %% ../../nbs/report/65_tradeoff.ipynb #177640f0
 import html
 
-import numpy as np
 import pandas as pd
 from IPython.display import HTML
 

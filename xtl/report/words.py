@@ -9,7 +9,6 @@ __all__ = ['NO_ANSWER', 'DETECTS', 'DETECTS_NOTHING', 'RETRIEVAL', 'CAVEATS', 'f
 # %% ../../nbs/report/50_words.ipynb #c5697e48
 import html
 
-import numpy as np
 from IPython.display import HTML
 
 from ..training.cost import Shape
