@@ -6,8 +6,7 @@
 __all__ = ['LANGUAGES_SEEN', 'TARGETS_NOTE', 'TASKS_CAPTION', 'TASKS_SEEN', 'resource', 'featured_gain', 'against_text',
            'fig_languages', 'fig_targets', 'fig_tasks']
 
-# %% ../../nbs/report/40_details.ipynb #8abfb962
-import matplotlib.pyplot as plt
+# %% ../../nbs/report/40_details.ipynb #9b8e2d39
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
@@ -24,8 +23,7 @@ from .figures import AGAINST, draw_facets, legend_below
 def resource(
     code: str, # A language's code
 ) -> float:    # GiB or sentences
-    "How much text an encoder has read in a language: GiB of CC-100, or sentences in the embedded world; NaN "
-    "if unknown."
+    "Text that an encoder has read in a language: GiB of CC-100, or sentences of the embedded world; NaN if unknown."
     known = LANGUAGES.get(code)
     if known is None: return np.nan
     return float(known.sentences if known.world == 'mini' else known.cc100_gib or 0.)
@@ -63,7 +61,7 @@ LANGUAGES_SEEN = (
     'the least '
     '{least}')
 
-# %% ../../nbs/report/40_details.ipynb #38e888e8
+# %% ../../nbs/report/40_details.ipynb #115de3c4
 def fig_languages(
     found: Findings, # What the study found
 ) -> HTML:
@@ -86,8 +84,8 @@ def fig_languages(
     seen = LANGUAGES_SEEN.format(
         gain=int((rows.gain > 0).sum()), all=len(rows), clear=int((rows.p_holm < 0.05).sum()), most=ends[0],
         least=ends[1])
-    where = f'{tasks_text(k).capitalize()} at {flops_text(found.budget)}, over {AGAINST[over]}'
-    told = f'{where}: {seen}. Bars: 95% intervals.'
+    at = f'{tasks_text(k).capitalize()} at {flops_text(found.budget)}'
+    told = f'{at}, over {AGAINST[over]}: {seen}. Bars: 95% intervals.'
     alt = f'Gain of each language with its interval, ordered by amount of text. {seen}.'
     return figure_html('fig-languages', 'Languages ordered by resource, with their gain', told, alt, figure)
 

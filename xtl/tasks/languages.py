@@ -60,6 +60,10 @@ ja    Japanese    Japonic          Japanese     69.3      5      Japanese    jpn
 jv    Javanese    Austronesian     Latin         0.2      1      -           jav      -
 ka    Georgian    Kartvelian       Georgian      9.1      3      -           kat      -
 kk    Kazakh      Turkic           Cyrillic      6.4      3      Kazakh      kaz      -
+"""
+
+# %% ../../nbs/tasks/10_languages.ipynb #7e6d5c4b
+_XTREME += """
 ko    Korean      Koreanic         Hangul       54.2      4      Korean      kor      korean
 ml    Malayalam   Dravidian        Malayalam     7.6      1      -           mal      -
 mr    Marathi     IE: Indo-Aryan   Devanagari    2.8      2      Marathi     mar      -

@@ -100,9 +100,7 @@ class IntermediateRun:
         return Schedule(s.learning_rate, s.warmup*self.space.phase2_budgets[0], s.schedule, s.cooldown)
 
     @property
-    def batch_sizes(self) -> dict[str, int]:
-        "Items of a batch of each task."
-        return {t: self.space.recipe(t).batch_size for t in self.tasks}
+    def batch_sizes(self) -> dict[str, int]: return {t: self.space.recipe(t).batch_size for t in self.tasks}
 
     def splits(self) -> dict[str, Encoded]:
         "The training rows of each task."
