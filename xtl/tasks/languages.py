@@ -59,8 +59,7 @@ it    Italian     IE: Romance      Latin        30.2      4      Italian     ita
 ja    Japanese    Japonic          Japanese     69.3      5      Japanese    jpn      -
 jv    Javanese    Austronesian     Latin         0.2      1      -           jav      -
 ka    Georgian    Kartvelian       Georgian      9.1      3      -           kat      -
-kk    Kazakh      Turkic           Cyrillic      6.4      3      Kazakh      kaz      -
-"""
+kk    Kazakh      Turkic           Cyrillic      6.4      3      Kazakh      kaz      -"""
 
 # %% ../../nbs/tasks/10_languages.ipynb #7e6d5c4b
 _XTREME += """
