@@ -13,7 +13,7 @@ import torch
 from datasets import load_dataset
 from hypothesis import given, settings, strategies as st
 
-from xtl.data import preparation
+from xtl.data import tokenised
 from xtl.evaluation import decoding, vectors
 from xtl.data.batches import collate
 from xtl.evaluation.decoding import best_span, predict_tags
@@ -346,8 +346,12 @@ def test_retrieval_settings_reach_a_study_and_its_store(base, tmp_path):
     assert len(folders) == len(ways)
 
 def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
-    read = []
-    monkeypatch.setattr(preparation, 'encode', lambda rows, head, labels, tokenizer, recipe, info, encode=preparation.encode: read.append((info['task'], info['split'], info['language'])) or encode(rows, head, labels, tokenizer, recipe, info))
+    read, kept = [], []
+    def told(rows, *rest, encode=tokenised.encode):
+        read.append(id(rows))
+        kept.append(rows) # so that no id is used twice
+        return encode(rows, *rest)
+    monkeypatch.setattr(tokenised, 'encode', told)
     study = base.but(data=dict(languages=('qab', 'qcc')), phase3=dict(target_flops=1e9),
                      design=dict(targets=('xnli', 'tatoeba'), intermediate=('csqa',), n_tasks=(0, 1), budgets=(1e9,), subset_count=1))
     space = lay_out(study, tmp_path/'out')
