@@ -150,6 +150,7 @@ def _draw_tasks(axis, rows: pd.DataFrame, order) -> None:
     axis.set_xlabel('contribution (points, relative to the average task)')
     axis.grid(axis='y', visible=False)
 
+# %% ../../nbs/report/40_details.ipynb #9646ea29
 TASKS_CAPTION = (
     'What having a task among the k is worth at the same compute and the same number of tasks, against the '
     'average task: '
@@ -159,7 +160,6 @@ TASKS_SEEN = (
     'differ from '
     'zero after Holm’s correction')
 
-# %% ../../nbs/report/40_details.ipynb #b61d054c
 def fig_tasks(
     found: Findings, # What the study found
 ) -> HTML:

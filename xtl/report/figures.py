@@ -75,6 +75,7 @@ def _draw_gains(axis, rows: pd.DataFrame) -> None:
         markersize=5)
     axis.set_xticks([0, *sorted(rows.n_tasks.unique())])
 
+# %% ../../nbs/report/30_figures.ipynb #009be244
 CURVE_CAPTION = (
     'Points over the same compute spent on the targets alone; lines are fitted to all cells, with 95% bands; '
     'dots are what '
@@ -222,6 +223,7 @@ def _heat(axis, rows: pd.DataFrame, limit: float) -> None:
     axis.set(xlabel='training compute', ylabel='')
     axis.invert_yaxis()
 
+# %% ../../nbs/report/30_figures.ipynb #44017d1d
 AGAINST = {
     'target-only': 'the same compute spent on the targets alone', 'none': 'the encoder without intermediate training'}
 HEAT_SEEN = (
