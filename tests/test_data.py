@@ -235,7 +235,7 @@ def test_neighbouring_windows_share_the_stride_of_the_recipe(name):
 
 
 def test_rows_longer_than_the_encoder_can_read_are_refused(mini):
-    with pytest.raises(UserError, match=r"'xquad' .* 384 tokens, but this encoder reads at most 96: set `recipes: {all: {max_length: 96, stride: 32}}`"):
+    with pytest.raises(UserError, match=r"'xquad' .* 384 tokens, but this encoder reads at most 96: shorten them by `--set 'phase3.recipes={all: {max_length: 96, stride: 32}}'`"):
         prepare([(TARGETS['xquad'], 'test', c) for c in ('qab', 'qac')], mini, {'xquad': recipe(TARGETS['xquad'])})
 
 

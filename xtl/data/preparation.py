@@ -175,7 +175,7 @@ def check_length(
     "Raises `UserError` for rows that would be longer than the encoder can read."
     if recipe.max_length > longest:
         wanted = f"'{task.name}' is read in rows of up to {recipe.max_length} tokens"
-        cure = f'`--set phase3.recipes={{all: {{max_length: {longest}, stride: {longest//3}}}}}`'
+        cure = f"`--set 'phase3.recipes={{all: {{max_length: {longest}, stride: {longest//3}}}}}'`"
         raise UserError(f'{wanted}, but this encoder reads at most {longest}: shorten them by {cure}')
 
 def _check_complete(splits: list, folders: dict, missing: list[dict], wanted: set[str]) -> None:

@@ -127,7 +127,8 @@ def setting(
     name: str,        # Its name
 ):                    # Its value; None where it is not told
     "A setting of the study."
-    return outcome.settings.get(group if name == 'name' else name)
+    if group == 'study': return outcome.settings.get(name)
+    return (outcome.settings.get(group) or {}).get(name)
 
 def encoder_name(
     outcome: Outcome, # The run
