@@ -107,6 +107,7 @@ def test_a_table_goes_into_a_device_and_through_a_link(tmp_path):
 def test_the_whole_store_goes_by_a_word_of_its_own(tmp_path):
     from xtl.cli.main import answer
     (tmp_path/'store'/'trunk'/'a').mkdir(parents=True)
+    (tmp_path/'store'/'trunk'/'a'/'inputs.json').write_text('{}')
     for word in (',', '', 'trunks', 'trunk,'):
         assert answer(['store', str(tmp_path), '--prune', word])[0] == 2 and (tmp_path/'store'/'trunk'/'a').is_dir()
     assert answer(['store', str(tmp_path), '--prune', 'all'])[0] == 0 and not (tmp_path/'store'/'trunk'/'a').exists()
