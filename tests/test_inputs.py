@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
-
 from inputs import all_inputs
 from xtl.cli.main import answer, printed_line
 
