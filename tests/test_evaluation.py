@@ -99,7 +99,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def mini(base, tmp_path_factory):
-    return Preparation(DataSettings(base.data, 'qaa', sources=base.sources), Store(tmp_path_factory.mktemp('store')), load_tokenizer('mini'), 'mini')
+    return Preparation(DataSettings(base.data.source, 'qaa', sources=base.data.sources), Store(tmp_path_factory.mktemp('store')), load_tokenizer('mini'), 'mini')
 
 def rows_of(prep, task, split='test', code='qaa', **recipe): return Encoded.load(prep.split((INTERMEDIATE | TARGETS)[task], split, code, Recipe(**{'max_length': 96, 'stride': 24} | recipe))[0])
 
