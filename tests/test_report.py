@@ -167,7 +167,8 @@ def test_headings_are_in_order(mini_page):
 
 @pytest.fixture(scope='module')
 def mini_page(tmp_path_factory):
-    return render(write_outcome(tmp_path_factory.mktemp('mini')/'out', simulate_study(MINI, effect='tier', collapsed=0.05, seed=1), failed=('broken',)))
+    results = simulate_study(Design(subsets=6), effect='tier', collapsed=0.05, seed=1)
+    return render(write_outcome(tmp_path_factory.mktemp('mini')/'out', results, failed=('broken',)))
 
 def visible_text(page: str) -> str:
     return re.sub(r'<[^>]+>', ' ', re.sub(r'<(style|script).*?</\1>', '', page, flags=re.S))
@@ -209,7 +210,7 @@ def test_browser_resolves_every_internal_link(opened, mini_page):
     inside = [l[1:] for l in links if l.startswith('#')]
     assert len(inside) >= 8 and all(page.evaluate('id => !!document.getElementById(id)', i) for i in inside)
     files = [l for l in links if l.startswith('../')]
-    assert len(files) == 51 and all((mini_page.parent/l).exists() for l in files)
+    assert len(files) == len(list(mini_page.parent.parent.glob('cells/*'))) > 50 and all((mini_page.parent/l).exists() for l in files)
 
 def test_browser_sorts_a_table_and_its_csv_holds_it(opened):
     page, *_ = opened
