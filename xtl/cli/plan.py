@@ -41,17 +41,15 @@ def _on_paper(study):
     from xtl.encoder.loading import load_encoder, load_tokenizer
     encoder, tokenizer = load_encoder(name, study.encoder.revision), load_tokenizer(name, study.encoder.revision)
     check_encoder(encoder, tokenizer)
-    _check_lengths(study)
+    _check_lengths(study, tokenizer.model_max_length)
     return study, target_costs_on_paper(study), shape_of(encoder)
 
-def _check_lengths(study) -> None:
-    "Raises `UserError` for rows that the study's encoder cannot read."
+def _check_lengths(study, longest: int) -> None:
+    "Raises `UserError` for rows longer than the study's encoder can read."
     from xtl.data.preparation import check_length
-    from xtl.encoder.loading import load_tokenizer
     from xtl.tasks.paper import TASKS
     from xtl.tasks.recipes import recipe
     from xtl.transfer.layout import used_tasks
-    longest = load_tokenizer(study.encoder.name, study.encoder.revision).model_max_length
     for name in (*used_tasks(study), *study.design.targets):
         check_length(TASKS[name], recipe(TASKS[name], study.phase3.recipe, study.phase3.recipes), longest)
 

@@ -25,11 +25,13 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
             node.body = node.body[1:]
     return tree
 
+def _digest(tree: ast.Module) -> str: return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+
 def source_digest(
     source: str, # Of a module
 ) -> str:        # 64 hexadecimal digits
     "A digest of what a source runs. Raises `SyntaxError` for what is no Python."
-    return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(source))).encode()).hexdigest()
+    return _digest(ast.parse(source))
 
 # %% ../../nbs/core/30_code.ipynb #898ad571
 def _imported(tree: ast.Module, path: Path, package: Path) -> Iterator[Path]:
@@ -47,9 +49,9 @@ def _imported(tree: ast.Module, path: Path, package: Path) -> Iterator[Path]:
 @cache
 def _looked_at(path: Path, package: Path) -> tuple[str, tuple[Path, ...]]:
     "A module's digest, and the modules that it imports."
-    source = path.read_text(encoding='utf-8')
-    found = {p for p in _imported(ast.parse(source), path, package) if p.is_file()}
-    return source_digest(source), tuple(sorted(found))
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    found = {p for p in _imported(tree, path, package) if p.is_file()}
+    return _digest(tree), tuple(sorted(found))
 
 def reachable(
     path: Path,              # File of a module

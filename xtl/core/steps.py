@@ -8,6 +8,7 @@ __all__ = ['Step', 'Store', 'obtain', 'store_rows', 'prune_store']
 # %% ../../nbs/core/50_steps.ipynb #f7325754
 import os, shutil, sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,14 +37,15 @@ class Step:
     def waiting(self) -> None:
         "Called every second while another process computes the same."
 
+    @cached_property
     def about(self) -> dict:
-        "Inputs and code: what the step's name stands for."
+        "Inputs and code: what the step's name stands for. Looked at once, as the inputs may be many rows."
         return dict(inputs=self.inputs(), code=code_version(type(self).__module__))
 
-    @property
+    @cached_property
     def name(self) -> str:
         "16 hexadecimal digits that change when, and only when, inputs or code do."
-        return fingerprint(self.about())
+        return fingerprint(self.about)
 
 # %% ../../nbs/core/50_steps.ipynb #089394aa
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Store:
         for left in path.parent.glob(f'.{path.name}.*.part'): shutil.rmtree(left) # of a process that was killed
         with write_aside(path) as aside:
             aside.mkdir()
-            write_json(aside/'about.json', step.about())
+            write_json(aside/'about.json', step.about)
             step.compute(aside)
             seal(aside)
 
@@ -96,7 +98,8 @@ class _Leading(Step):
 
     @property
     def kind(self) -> str: return self.step.kind
-    def about(self) -> dict: return self.step.about()
+    @property
+    def about(self) -> dict: return self.step.about
     def waiting(self) -> None: self.step.waiting()
     def compute(self, into: Path | None) -> None:
         self.told.append(_from_the_first(True))

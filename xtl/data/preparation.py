@@ -199,6 +199,8 @@ def prepare(
 ) -> Prepared:
     """Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a
     required language are missing, or rows too long for the encoder."""
+    for task in {t.name: t for t, *_ in splits}.values():
+        check_length(task, recipes[task.name], preparation.tokenizer.model_max_length)
     folders, records, missing = {}, [], []
     try:
         for task, split, code in progress(splits, desc='data', unit='split'):
@@ -207,7 +209,6 @@ def prepare(
                 if split == 'train': raise
                 missing.append(dict(task=task.name, split=split, language=code, why=str(error)))
             else:
-                check_length(task, recipes[task.name], preparation.tokenizer.model_max_length)
                 folders[f'{task.name}/{split}/{code}'] = str(folder)
                 records += record
     finally: shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)

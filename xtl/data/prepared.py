@@ -34,6 +34,10 @@ class Prepared:
         "The fingerprint of a split's rows and of what made them."
         return Path(self.folders[f'{task}/{split}/{code}']).name
 
+    def names(self, *tasks: str) -> dict[str, str]:
+        "The fingerprints of all splits of some tasks, by task, split and language."
+        return {k: Path(folder).name for k, folder in self.folders.items() if k.split('/')[0] in tasks}
+
     @cached_property
     def _languages(self) -> dict[str, list[str]]:
         tests = sorted(k.split('/') for k in self.folders if k.split('/')[1] == 'test')

@@ -17,7 +17,7 @@ from ..tasks.paper import TARGETS, TASKS
 from ..tasks.recipes import recipe
 from ..data.sources import DataSettings
 from ..data.prepared import Prepared
-from ..data.preparation import Preparation, check_length, needed_splits, prepare
+from ..data.preparation import Preparation, needed_splits, prepare
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
 from ..encoder.packing import check_packing
 from ..encoder.checks import check_encoder
@@ -70,7 +70,6 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     chosen_layer(study.retrieval.layer, shape.layers)
     recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in TASKS.items()}
     settings, used = data_settings(study), used_tasks(study)
-    for name in (*used, *study.design.targets): check_length(TASKS[name], recipes[name], tokenizer.model_max_length)
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress)

@@ -93,8 +93,7 @@ class TargetRun(Training):
         return self.space.train_settings(['target', self.target, self.seed], how.weight_decay, how.max_grad_norm)
 
     def inputs(self) -> dict:
-        study, folders = self.space.study, self.space.prepared.folders
-        rows = {k: Path(v).name for k, v in folders.items() if k.startswith(f'{self.target}/')}
+        study, rows = self.space.study, self.space.prepared.names(self.target)
         trained = dict(recipe=asdict(self.space.recipe(self.target)), flops=self.flops, settings=asdict(self.settings))
         scored = dict(precision=study.device.precision, retrieval=asdict(retrieval_settings(study)))
         begin = dict(begin=self.begin and self.begin.name, rows=rows)

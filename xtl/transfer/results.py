@@ -31,8 +31,7 @@ def _settings_key(space: Workspace) -> str:
     return fingerprint([space.study.settings_key(), recipes])
 
 def _rows_key(space: Workspace, tasks: tuple[str, ...]) -> str:
-    wanted = {*tasks, *space.study.design.targets}
-    return fingerprint({k: Path(v).name for k, v in space.prepared.folders.items() if k.split('/')[0] in wanted})
+    return fingerprint(space.prepared.names(*tasks, *space.study.design.targets))
 
 def cell_keys(
     space: Workspace,  # The study

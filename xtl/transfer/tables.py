@@ -49,11 +49,10 @@ def cell_settings(
     """The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe),
     and the versions of code, data and packages."""
     study, how = space.study, space.recipe(target)
-    rows = {k: Path(v).name for k, v in space.prepared.folders.items() if k.startswith(f'{target}/')}
     encoder = dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'])
     trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
     versions = {f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES}
-    return dict(**encoder, rows_fingerprint=fingerprint(rows), **study.columns(), **trained, code=cell_code(),
+    return dict(**encoder, rows_fingerprint=fingerprint(space.prepared.names(target)), **study.columns(), **trained, code=cell_code(),
                 python=python_version(), **versions)
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b
