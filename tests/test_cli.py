@@ -107,7 +107,7 @@ def test_a_table_goes_into_a_device_and_through_a_link(tmp_path):
 def test_the_whole_store_goes_by_a_word_of_its_own(tmp_path):
     from xtl.cli.main import answer
     (tmp_path/'store'/'trunk'/'a').mkdir(parents=True)
-    (tmp_path/'store'/'trunk'/'a'/'inputs.json').write_text('{}')
+    (tmp_path/'store'/'trunk'/'a'/'about.json').write_text('{"inputs": {}}')
     for word in (',', '', 'trunks', 'trunk,'):
         assert answer(['store', str(tmp_path), '--prune', word])[0] == 2 and (tmp_path/'store'/'trunk'/'a').is_dir()
     assert answer(['store', str(tmp_path), '--prune', 'all'])[0] == 0 and not (tmp_path/'store'/'trunk'/'a').exists()
@@ -121,7 +121,7 @@ def test_help_comes_at_once(xtl):
 
 def test_without_a_network_the_hub_is_refused_in_one_line(xtl, tmp_path):
     code, _, err = xtl('run', 'xtreme-base', '--encoder', 'mini', '--intermediate', 'mnli', '--n-tasks', '1', '--targets', 'pawsx', '--out', tmp_path/'out',
-                       HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path/'hf'))
+                       '--set', 'phase3.recipes={all: {max_length: 96, stride: 32}}', HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path/'hf'))
     assert code == 2 and len(err.strip().splitlines()) == 1 and '--data DIR' in err, err
     assert not (tmp_path/'out'/'study.yaml').exists()
 

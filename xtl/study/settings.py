@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from ..core.errors import UserError, closest
 from ..tasks.languages import LANGUAGES
-from ..tasks.task import Task
+from ..tasks.task import SOURCE_KEYS, Task
 from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS
 from ..tasks.recipes import recipe
 from .rules import (
@@ -50,10 +50,11 @@ def _places(sources: dict) -> dict:
     for name, place in sources.items():
         closest(name, TASKS, 'task in `data.sources`')
         where = f'key in `data.sources: {name}`'
-        for key in place: closest(key, ('repository', 'config', 'folder'), where)
+        for key in place: closest(key, SOURCE_KEYS, where)
         wrong = ''
         if not place: wrong = 'names no place: give `repository` and `config`, or `folder`'
-        elif 'folder' in place and name not in ('ccg', 'bucc'): wrong = 'has a folder: leave that to ccg and bucc'
+        elif 'folder' in place and name not in ('ccg', 'bucc'):
+            wrong = 'names a folder, but only ccg and bucc are read from one'
         elif 'folder' in place and len(place) > 1: wrong = 'has a folder and a repository: leave one out'
         if wrong: raise UserError(f'`data.sources: {name}` {wrong}')
     return sources
