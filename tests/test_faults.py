@@ -51,9 +51,10 @@ def temporary(folder):
 
 
 def wait_for_cells(run, out):
-    "Until the first cell runs, and a little longer."
+    "Until the first cell runs and has its kernel, however busy the machine is, and a little longer."
     deadline = time.time() + 300
-    while not list(out.glob('cells/*/status.json')) and time.time() < deadline and run.poll() is None: time.sleep(0.2)
+    def runs(): return list(out.glob('cells/*/status.json')) and 'kernel' in {kind for kind, _ in started_by(run.pid)}
+    while not runs() and time.time() < deadline and run.poll() is None: time.sleep(0.2)
     time.sleep(3)
 
 
