@@ -217,7 +217,7 @@ def test_finished_cells_are_skipped_and_changed_ones_run_again(finished, xtl):
     assert code == 0 and '5 cells, 5 finished already' in text
     assert (folder/'out'/'results.parquet').read_bytes() == before
     code, text, _ = xtl('run', write(folder/'more.yaml', design=dict(n_tasks=[0, 1, 2], budgets=[4e9])), '--out', folder/'out', '--budget', '4e9')
-    assert code == 0 and 'k1-s0-b4e09-r0: done' in text and 'none-r0' not in text.split('finished already')[1]
+    assert code == 0 and 'k1-s0-b4e9-r0: done' in text and 'none-r0' not in text.split('finished already')[1]
 
 
 def test_a_budget_that_is_added_leaves_the_finished_cells(finished, xtl):
@@ -242,5 +242,5 @@ def test_a_cell_whose_loss_is_no_number_fails_alone_with_its_step(xtl, tmp_path)
     code, text, err = xtl('run', broken, '--out', tmp_path/'out', '--workers', '1')
     assert code == 1 and 'none-r0: done' in text
     assert 'the loss became' in err and 'step' in err and 'Traceback' not in err
-    assert (tmp_path/'out'/'cells'/'k1-s0-b4e09-r0'/'cell.ipynb').exists()
+    assert (tmp_path/'out'/'cells'/'k1-s0-b4e9-r0'/'cell.ipynb').exists()
     assert set(pd.read_parquet(tmp_path/'out'/'results.parquet').cell) == {'none-r0'}

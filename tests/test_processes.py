@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     assert len(found) == 2
     found[1].send_signal(signal.SIGKILL)
     out, err = both.communicate(timeout=600)
-    assert both.returncode == 0 and 'k2-s0-b4e09-r0: done' in out, err
+    assert both.returncode == 0 and 'k2-s0-b4e9-r0: done' in out, err
     return folder, found
 
 

@@ -20,10 +20,10 @@ def test_a_small_study_on_real_data(hub, xtl, tmp_path):
     held = table.groupby('target').language.agg(set).to_dict()
     assert held == {'xnli': {'en', 'sw', 'zh', 'th'}, 'pawsx': {'en', 'zh'}, 'udpos': {'en', 'zh', 'th', 'yo'}, 'panx': {'en', 'sw', 'zh', 'yo'}, 'xquad': {'en', 'zh', 'th'},
                     'mlqa': {'en', 'zh'}, 'tydiqa': {'en', 'sw'}, 'tatoeba': {'sw', 'zh', 'th'}, 'bucc': {'zh'}}
-    assert set(table.cell) == {'none-r0', 'target-only-b2e09-r0', 'k4-s0-b2e09-r0'} and table.score.between(0, 100).all()
+    assert set(table.cell) == {'none-r0', 'target-only-b2e9-r0', 'k4-s0-b2e9-r0'} and table.score.between(0, 100).all()
     learned = pd.read_parquet(tmp_path/'out'/'intermediate.parquet')
     assert set(learned.task) == {'squad2', 'mnli', 'hellaswag', 'cosmosqa'} and {'HasAns_f1', 'NoAns_f1'} <= set(learned.metric) and learned.score.between(0, 100).all()
-    cell = tmp_path/'out'/'cells'/'k4-s0-b2e09-r0'
+    cell = tmp_path/'out'/'cells'/'k4-s0-b2e9-r0'
     code, text, err = xtl('score', cell/'predictions', tmp_path/'out'/'gold', '--json', tmp_path/'scores.json')
     assert code == 0, err
     scored = pd.DataFrame(yaml.safe_load((tmp_path/'scores.json').read_text())['languages']).set_index(['target', 'language', 'metric']).score
