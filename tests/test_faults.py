@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,9 +40,10 @@ def study(tmp_path):
 
 
 def begin(*words, **env):
-    "Starts the command line."
+    "Starts the command line; it listens to SIGHUP, even where the tests run under nohup."
     command = [str(BIN/'xtl'), *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
                             env=os.environ | {'OMP_NUM_THREADS': '1'} | env)
 
 
@@ -50,32 +52,32 @@ def temporary(folder):
     return sorted(p.name for p in folder.iterdir() if not p.name.startswith('torchinductor'))
 
 
-def wait_for_cells(run, out):
-    "Until the first cell runs and has its kernel, however busy the machine is, and a little longer."
+def wait_for_cells(run):
+    "Until the first cell has its kernel, however busy the machine is, and a moment longer."
     deadline = time.time() + 300
-    def runs(): return list(out.glob('cells/*/status.json')) and 'kernel' in {kind for kind, _ in started_by(run.pid)}
-    while not runs() and time.time() < deadline and run.poll() is None: time.sleep(0.2)
-    time.sleep(3)
+    while 'kernel' not in {kind for kind, _ in started_by(run.pid)} and time.time() < deadline and run.poll() is None: time.sleep(0.2)
+    time.sleep(1)
 
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, tmp_path, xtl, how):
+def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, tmp_path, xtl):
+    "By each signal in turn, on one folder; then it is run to its end."
     out, tmp = tmp_path/'out', tmp_path/'tmp'
     tmp.mkdir()
-    run = begin('run', study, '--out', out, '--workers', '2', TMPDIR=str(tmp))
-    wait_for_cells(run, out)
-    children = psutil.Process(run.pid).children(recursive=True)
-    assert {'kernel', 'cell'} <= {kind for kind, _ in started_by(run.pid)}
-    assert all(re.fullmatch('xtl-[0-9a-f]{16}', name) for name in temporary(tmp)) and temporary(tmp)
-    assert {p.stat().st_mode & 0o777 for p in tmp.glob('xtl-*')} == {0o700}
-    run.send_signal(how)
-    _, err = run.communicate(timeout=180)
-    if how == signal.SIGKILL: assert run.returncode == -9
-    else: assert run.returncode == 130 and err == 'xtl: stopped; the same command goes on from here\n', err
-    assert not psutil.wait_procs(children, timeout=30)[1]
-    if how != signal.SIGKILL: assert temporary(tmp) == []
-    text = xtl('status', out)[1]
-    assert '0 running' in text and 'was stopped' in text
+    for how in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
+        run = begin('run', study, '--out', out, '--workers', '2', TMPDIR=str(tmp))
+        wait_for_cells(run)
+        children = psutil.Process(run.pid).children(recursive=True)
+        assert {'kernel', 'cell'} <= {kind for kind, _ in started_by(run.pid)}
+        assert all(re.fullmatch('xtl-[0-9a-f]{16}', name) for name in temporary(tmp)) and temporary(tmp)
+        assert {p.stat().st_mode & 0o777 for p in tmp.glob('xtl-*')} == {0o700}
+        run.send_signal(how)
+        _, err = run.communicate(timeout=180)
+        if how == signal.SIGKILL: assert run.returncode == -9
+        else: assert run.returncode == 130 and err == 'xtl: stopped; the same command goes on from here\n', err
+        assert not psutil.wait_procs(children, timeout=30)[1]
+        if how != signal.SIGKILL: assert temporary(tmp) == []
+        text = xtl('status', out)[1]
+        assert '0 running' in text and 'was stopped' in text
     code, text, err = xtl('run', study, '--out', out, TMPDIR=str(tmp))
     assert code == 0, err
     assert pd.read_parquet(out/'results.parquet').cell.nunique() == 3
@@ -88,7 +90,7 @@ STRANGER = '''
 import os, socket, sys
 from distributed import Client
 from distributed.security import Security
-keys, there = Security.temporary(), sys.argv[1]
+keys = Security.temporary()
 def attempt(address, security):
     try: Client(address, security=security, timeout=3)
     except OSError as error: return 'failed' if isinstance(error, PermissionError) else 'refused'
@@ -98,10 +100,11 @@ if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-host, port = there.removeprefix('tls://').split(':')
-with socket.create_connection((host, int(port))): print('reached')
-print(attempt(there, keys))
-print(attempt(there.replace('tls', 'tcp'), None))
+for there in sys.argv[1:]:
+    host, port = there.removeprefix('tls://').split(':')
+    with socket.create_connection((host, int(port))): print('reached')
+    print(attempt(there, keys))
+    print(attempt(there.replace('tls', 'tcp'), None))
 '''
 
 
@@ -112,16 +115,14 @@ def listening(pid):
 
 
 def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_study(study, tmp_path):
-    out = tmp_path/'out'
-    run = begin('run', study, '--out', out, '--workers', '1')
+    run = begin('run', study, '--out', tmp_path/'out', '--workers', '1', PYTHONPATH=kernels_that(tmp_path, 'time.sleep(600)'))
     try:
-        wait_for_cells(run, out)
+        wait_for_cells(run)
         workers = [process.pid for kind, process in started_by(run.pid) if kind == 'worker']
         addresses = [a for pid in (run.pid, *workers) for a in listening(pid)]
         assert len(addresses) >= 2 # the scheduler and a worker at least
-        for address in addresses:
-            said = subprocess.run([sys.executable, '-c', STRANGER, address], capture_output=True, text=True, cwd='/')
-            assert said.stdout.split() == ['reached', 'refused', 'refused'], (address, said.stdout, said.stderr)
+        said = subprocess.run([sys.executable, '-c', STRANGER, *addresses], capture_output=True, text=True, cwd='/')
+        assert said.stdout.split() == ['reached', 'refused', 'refused']*len(addresses), (addresses, said.stdout, said.stderr)
         seen = subprocess.run(['ps', 'axeww'], capture_output=True, text=True).stdout
         assert 'PRIVATE KEY' not in seen # neither in arguments nor in the environment
     finally:
@@ -200,7 +201,7 @@ def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_complet
     out = tmp_path/'out'
     with scheduler(tmp_path, 1) as (address, process):
         run = begin('run', study, '--out', out, '--scheduler', address)
-        wait_for_cells(run, out)
+        wait_for_cells(run)
         process.terminate()
         _, err = run.communicate(timeout=180)
         said = 'xtl: the Dask scheduler is gone; the same command, with a scheduler that runs, goes on from here\n'
@@ -276,7 +277,7 @@ def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path):
 def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, tmp_path, xtl):
     "Its first phase is left to be done again and again by an encoder that kills the kernel when it is read."
     out = tmp_path/'out'
-    code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', PYTHONPATH=str(killer(tmp_path)))
+    code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', PYTHONPATH=kernels_that(tmp_path, KILLED))
     assert code == 1, err
     assert 'failed: none-r0: its kernel was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)' in err, err
     assert 'pieces = cell_pieces' in (out/'cells'/'none-r0'/'cell.ipynb').read_text()
@@ -284,17 +285,20 @@ def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, tmp_
     assert '2 failed' in xtl('status', out)[1]
 
 
-def killer(folder):
-    "A folder that, first on Python's path, makes kernels kill themselves when they train or score."
-    (folder/'path').mkdir()
-    (folder/'path'/'sitecustomize.py').write_text('''
-import os, sys, threading, time
-def watch():
+KILLED = """def watch():
     while 'xtl.evaluation.languages' not in sys.modules: time.sleep(0.01)
     time.sleep(1)
     os.kill(os.getpid(), 9)
-if 'ipykernel_launcher' in ' '.join(sys.orig_argv): threading.Thread(target=watch, daemon=True).start()
-''')
+threading.Thread(target=watch, daemon=True).start()"""
+
+
+def kernels_that(folder, script):
+    "A path for Python on which every kernel first runs a script."
+    (folder/'path').mkdir()
+    (folder/'path'/'sitecustomize.py').write_text(f"""import os, sys, threading, time
+if 'ipykernel_launcher' in ' '.join(sys.orig_argv):
+{textwrap.indent(script, '    ')}
+""")
     return os.pathsep.join([str(folder/'path'), os.environ.get('PYTHONPATH', '')])
 
 
