@@ -34,7 +34,7 @@ class KernelDied(NotebookFailed):
 
 @contextmanager
 def _kernel(folder: Path):
-    "A kernel that talks through sockets in a folder, or through ports where its name is too long; ends with the block."
+    "A kernel that talks through sockets in a folder, or through ports where their names are too long, for the block."
     from jupyter_client import AsyncKernelManager
     from jupyter_core.utils import run_sync
     socket = str(folder/'kernel')
