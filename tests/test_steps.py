@@ -1,4 +1,6 @@
 "Keys that cannot forget, and damage that is found: each module touched in turn, each kind of file of the store and of the cells changed in turn."
+import ast
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +9,7 @@ from collections import defaultdict
 
 import pytest
 
+from xtl.core import code
 from xtl.core.code import PACKAGE, code_version
 from xtl.core.errors import UserError
 from xtl.core.files import read_json
@@ -25,26 +28,53 @@ def modules():
     return sorted(p for p in PACKAGE.rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
 
 
-def loaded_by(module):
-    "The modules of the package that Python itself loads with a module."
-    script = f"import sys, {module}; print(*(m for m in sys.modules if m.startswith('xtl.') and sys.modules[m].__file__))"
-    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
-    return {PACKAGE.parent.joinpath(*m.split('.')).with_suffix('.py') for m in done.stdout.split()} & set(modules())
+LOADED = """
+import json, os, sys
+import datasets, torch, transformers # once for all
+def loaded(module):
+    there, here = os.pipe()
+    if not os.fork():
+        __import__(module)
+        os.write(here, json.dumps([m for m in sys.modules if m.startswith('xtl.') and sys.modules[m].__file__]).encode())
+        os._exit(0)
+    os.wait()
+    return json.loads(os.read(there, 60_000))
+print(json.dumps({module: loaded(module) for module in sys.argv[1:]}))
+"""
 
 
-def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp_path):
-    copy = tmp_path/'xtl'
+def loaded_by(*names):
+    "For each module the modules of the package that Python itself loads with it."
+    done = subprocess.run([sys.executable, '-c', LOADED, *names], capture_output=True, text=True, check=True)
+    return {name: {PACKAGE.parent.joinpath(*m.split('.')).with_suffix('.py') for m in found} & set(modules())
+            for name, found in json.loads(done.stdout).items()}
+
+
+def touched(source):
+    "A source whose first function does something more; one without functions has another name."
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    if not functions: return source + '\nTOUCHED = 1\n'
+    first, lines = functions[0].body[0], source.splitlines(keepends=True)
+    line, at = lines[first.lineno - 1].encode(), first.col_offset
+    own_line = not line[:at].strip()
+    lines[first.lineno - 1] = (line[:at] + b'touched = 1' + (b'\n' + line[:at] if own_line else b'; ') + line[at:]).decode()
+    return ''.join(lines)
+
+
+def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp_path, monkeypatch):
+    copy, parsed, look = tmp_path/'xtl', {}, code._looked_at.__wrapped__
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns('mini_encoder', '__pycache__'))
-    def versions():
-        from xtl.core import code
-        code._looked_at.cache_clear()
-        return {step: code_version(module, copy) for step, module in STEPS.items()}
-    before, loaded, table = versions(), {s: loaded_by(m) for s, m in STEPS.items()}, {}
+    def looked_at(path, package): # a module is parsed again when it has changed, not each time
+        known = path, path.read_text()
+        if known not in parsed: parsed[known] = look(path, package)
+        return parsed[known]
+    monkeypatch.setattr(code, '_looked_at', looked_at)
+    def versions(): return {step: code_version(module, copy) for step, module in STEPS.items()}
+    before, loaded, table = versions(), loaded_by(*STEPS.values()), {}
     for path in modules():
         place = copy/path.relative_to(PACKAGE)
         source = place.read_text()
-        function = re.search(r'^def \w+\((?:.|\n)*?\n    ', source, re.M)
-        place.write_text(source[:function.end()] + 'touched = 1\n    ' + source[function.end():] if function else source + '\nTOUCHED = 1\n')
+        place.write_text(touched(source))
         table[path] = [s for s, v in versions().items() if v != before[s]]
         place.write_text(source)
     for path in modules(): # docstrings and comments of all of them
@@ -53,7 +83,7 @@ def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp
         place.write_text(better + '\n# and a comment\n')
     assert versions() == before
     for path, again in table.items():
-        assert {s for s in STEPS if path in loaded[s]} <= set(again), path
+        assert {s for s, module in STEPS.items() if path in loaded[module]} <= set(again), path
         print(f"{path.relative_to(PACKAGE).as_posix():30s} {'; '.join(again) or '-'}")
     again = {p.relative_to(PACKAGE).as_posix(): set(a) for p, a in table.items()}
     assert again['tasks/recipes.py'] >= {'trunk, cooldown', 'target', 'cell'} and again['world/lexicon.py'] == {'world'} | again['world/sentences.py'] & set(STEPS)
