@@ -210,6 +210,20 @@ def test_predictions_scored_from_their_files_give_the_table(finished, xtl):
     assert scored.sort_index().to_dict() == table[table.cell == cell].set_index(['target', 'language', 'metric']).score.sort_index().to_dict()
 
 
+def test_a_table_is_exported_as_csv(finished, xtl, tmp_path):
+    out = finished[0]/'out'
+    code, text, err = xtl('export', out, '--csv', tmp_path/'results.csv')
+    table, read = pd.read_parquet(out/'results.parquet'), pd.read_csv(tmp_path/'results.csv')
+    assert code == 0 and list(read.columns) == list(table.columns), err
+    assert read.score.tolist() == table.score.tolist() and read.flops_target.tolist() == table.flops_target.tolist()
+    for column in ('phase2_learning_rate', 'phase2_schedule', 'mixture_sampling', 'design_budget_scope', 'device_precision', 'encoder_fingerprint', 'data_source',
+                   'code', 'version_torch', 'version_transformers', 'target_learning_rate'):
+        assert table[column].notna().all(), column
+    code, _, err = xtl('export', out, '--csv', tmp_path/'x.csv', '--table', 'result')
+    assert code == 2 and "did you mean 'results'?" in err
+    assert xtl('export', tmp_path/'nowhere', '--csv', tmp_path/'x.csv')[0] == 2
+
+
 def test_finished_cells_are_skipped_and_changed_ones_run_again(finished, xtl):
     folder, _ = finished
     before = (folder/'out'/'results.parquet').read_bytes()

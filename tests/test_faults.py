@@ -52,10 +52,10 @@ def temporary(folder):
     return sorted(p.name for p in folder.iterdir() if not p.name.startswith('torchinductor'))
 
 
-def wait_for_cells(run):
-    "Until the first cell has its kernel, however busy the machine is, and a moment longer."
-    deadline = time.time() + 300
-    while 'kernel' not in {kind for kind, _ in started_by(run.pid)} and time.time() < deadline and run.poll() is None: time.sleep(0.2)
+def wait_for_cells(run, parent=None):
+    "Until the first cell has its kernel, however busy the machine is, and a moment longer. Its workers may have another parent."
+    deadline, parent = time.time() + 300, parent or run.pid
+    while 'kernel' not in {kind for kind, _ in started_by(parent)} and time.time() < deadline and run.poll() is None: time.sleep(0.2)
     time.sleep(1)
 
 
@@ -201,7 +201,7 @@ def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_complet
     out = tmp_path/'out'
     with scheduler(tmp_path, 1) as (address, process):
         run = begin('run', study, '--out', out, '--scheduler', address)
-        wait_for_cells(run)
+        wait_for_cells(run, os.getpid())
         process.terminate()
         _, err = run.communicate(timeout=180)
         said = 'xtl: the Dask scheduler is gone; the same command, with a scheduler that runs, goes on from here\n'
@@ -277,12 +277,13 @@ def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path):
 def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, tmp_path, xtl):
     "Its first phase is left to be done again and again by an encoder that kills the kernel when it is read."
     out = tmp_path/'out'
-    code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', PYTHONPATH=kernels_that(tmp_path, KILLED))
+    code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', '--set', 'design.controls=[none]',
+                       PYTHONPATH=kernels_that(tmp_path, KILLED))
     assert code == 1, err
     assert 'failed: none-r0: its kernel was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)' in err, err
-    assert 'pieces = cell_pieces' in (out/'cells'/'none-r0'/'cell.ipynb').read_text()
+    assert 'found = run_cell(space, cell' in (out/'cells'/'none-r0'/'cell.ipynb').read_text()
     assert not list((out/'cells').rglob('*.part')) # what it left in the store is removed by whoever computes it next
-    assert '2 failed' in xtl('status', out)[1]
+    assert '1 failed' in xtl('status', out)[1]
 
 
 KILLED = """def watch():
@@ -335,16 +336,3 @@ def test_a_worker_that_dies_again_while_it_starts_is_replaced():
             # the next one is killed at its start
             while not set(workers()) - set(before) and time.time() < deadline: time.sleep(0.01)
         assert client.submit(int, '7').result(timeout=120) == 7
-
-
-def test_a_table_is_exported_as_csv(study, tmp_path, xtl):
-    out = tmp_path/'out'
-    assert xtl('run', study, '--out', out, '--n-tasks', '0', '--targets', 'tatoeba')[0] == 0
-    code, text, err = xtl('export', out, '--csv', tmp_path/'results.csv')
-    table, read = pd.read_parquet(out/'results.parquet'), pd.read_csv(tmp_path/'results.csv')
-    assert code == 0 and list(read.columns) == list(table.columns) and read.score.tolist() == table.score.tolist() and read.flops_target.tolist() == table.flops_target.tolist(), err
-    for column in ('phase2_learning_rate', 'phase2_schedule', 'mixture_sampling', 'design_budget_scope', 'device_precision', 'encoder_fingerprint', 'data_source', 'code', 'version_torch', 'version_transformers', 'target_learning_rate'):
-        assert table[column].notna().all(), column
-    code, _, err = xtl('export', out, '--csv', tmp_path/'x.csv', '--table', 'result')
-    assert code == 2 and "did you mean 'results'?" in err
-    assert xtl('export', tmp_path/'nowhere', '--csv', tmp_path/'x.csv')[0] == 2

@@ -128,6 +128,9 @@ def same(a, b):
     return all(a[n].drop(columns=[c for c in a[n] if c in timed]).equals(b[n].drop(columns=[c for c in b[n] if c in timed])) for n in b)
 
 
+MADE_FROM = {'trunk': ('intermediate', 'learned', 'target'), 'intermediate': ('learned', 'target')} # What nobody reads once these are there
+
+
 @pytest.mark.parametrize('change', ['flipped', 'cut'])
 def test_damage_in_every_kind_of_file_is_found_told_and_mended(whole, change, capfd):
     study, out, tables = whole
@@ -140,7 +143,8 @@ def test_damage_in_every_kind_of_file_is_found_told_and_mended(whole, change, ca
         path.write_bytes(content[:middle] + (bytes([content[middle] ^ 1]) + content[middle + 1:] if change == 'flipped' else b''))
         if kind.startswith('store/'):
             assert damage(path.parents[len(path.relative_to(out).parts) - 4]), kind
-            for done in out.glob('cells/*/done.json'): done.unlink() # so that the store is read
+            for done in out.glob('cells/*/done.json'): done.unlink() # so that the store is read,
+            for later in MADE_FROM.get(kind.split('/')[1], ()): shutil.rmtree(out/'store'/later) # this part of it, too
         else: assert any(why.startswith('damaged') for why in stale_cells(lay_out(study, out)).values()), kind
         again = run(lay_out(study, out))
         told = capfd.readouterr().err

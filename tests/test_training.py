@@ -2,11 +2,9 @@
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -18,12 +16,13 @@ from xtl.study.presets import read_study
 from xtl.training.loop import sources_of, start, train
 from xtl.training.state import intact
 from xtl.transfer.phase2 import IntermediateRun, heads_of, intermediate
-from xtl.transfer.layout import lay_out
+from xtl.transfer.layout import lay_out, open_workspace
 
 TINY = read_study('mini').but(
     name='kill', data=dict(languages=('qab',)), device=dict(checkpoint_seconds=0.05),
     design=dict(intermediate=('mnli', 'csqa'), targets=('tatoeba',), budgets=(1.5e10, 3e10), n_tasks=(2,), subset_count=1, controls=()))
-CHILD = "import sys\nfrom xtl.transfer.phase2 import *\nfrom xtl.transfer.layout import open_workspace\nprint(intermediate(IntermediateRun(open_workspace(sys.argv[1]), ('mnli', 'csqa'), 0), 3e10), flush=True)"
+PROCESSES = get_context('forkserver') # Each child begins with what is slow to import
+PROCESSES.set_forkserver_preload(['xtl.transfer.phase2'])
 
 
 @pytest.fixture(scope='module')
@@ -32,14 +31,22 @@ def undisturbed(tmp_path_factory):
     return load_file(intermediate(IntermediateRun(space, ('mnli', 'csqa'), 0), 3e10)/'encoder.safetensors')
 
 
+def child(out, started, ended):
+    "The run, as a process does it that may be killed."
+    started.set()
+    ended.put(str(intermediate(IntermediateRun(open_workspace(out), ('mnli', 'csqa'), 0), 3e10)))
+
+
 def run(out, after=None):
     "The run in a process of its own, killed after some seconds. Returns the folder of the result, or none."
-    process = subprocess.Popen([sys.executable, '-c', CHILD, str(out)], stdout=subprocess.PIPE, text=True)
-    if after is not None:
+    started, ended = PROCESSES.Event(), PROCESSES.SimpleQueue()
+    process = PROCESSES.Process(target=child, args=(out, started, ended))
+    process.start()
+    if after is not None and started.wait(300):
         time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-    text = process.communicate(timeout=600)[0].strip()
-    return text.splitlines()[-1] if process.returncode == 0 else None
+        process.kill()
+    process.join(600)
+    return ended.get() if process.exitcode == 0 else None
 
 
 def newest(out):
@@ -62,7 +69,7 @@ def test_a_killed_run_ends_with_the_same_bits(undisturbed, tmp_path, damage):
         out, found = tmp_path/f'out-{rounds}', None
         lay_out(TINY, out)
         while found is None and killed < wanted:
-            found = run(out, after=rng.uniform(4, 7))
+            found = run(out, after=rng.uniform(1, 3))
             killed += found is None
             if found is None and damage != 'none' and (state := newest(out)) and intact(state): damaged(state, damage)
         ended = load_file(f'{found or run(out)}/encoder.safetensors')
