@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Mirror', 'pin_command', 'fetch_command']
 
-# %% ../../nbs/cli/47_hub.ipynb #894fec1f
+# %% ../../nbs/cli/47_hub.ipynb #f720a237
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from .app import (
     writable_folder)
 from .plan import progress_bar, size_text
 
-# %% ../../nbs/cli/47_hub.ipynb #5b8e8d9d
+# %% ../../nbs/cli/47_hub.ipynb #612d0adc
 def _of_the_hub(study: str, pairs, **options):
     "The study with what was typed, reading from the Hub. Raises `UserError` for one that reads nothing from there."
     from xtl.study.presets import read_study
@@ -40,7 +40,7 @@ def pin_command(
                          languages=languages, ccgbank=ccgbank)
     say(study_yaml(pinned(chosen), comments=True), end='')
 
-# %% ../../nbs/cli/47_hub.ipynb #2ddef68e
+# %% ../../nbs/cli/47_hub.ipynb #e969069c
 Mirror = Annotated[Path, typer.Option('--to', metavar='DIR', help=(
     'Folder for the mirror, new or not; what is there at the same commit stays.'))]
 

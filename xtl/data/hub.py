@@ -132,8 +132,7 @@ COMMIT = re.compile('[0-9a-f]{40}')
 def _kept(repository: str, kind: str) -> Path:
     "Where the cache keeps a repository."
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-    return Path(constants.HF_HUB_CACHE)/repo_folder_name(repo_id=repository, repo_type=kind)
+    return Path(constants.HF_HUB_CACHE)/'--'.join([f'{kind}s', *repository.split('/')])
 
 def _info(repository: str, revision: str | None, kind: str):
     from huggingface_hub import HfApi, constants

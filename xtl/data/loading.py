@@ -95,10 +95,13 @@ def _bring(repository: str, commit: str, name: str, view: Path) -> None:
     (view/name).unlink()
     (view/name).symlink_to(path.resolve())
 
+_IN_PART = 'partial-' # Begins a split's folder where the Hub converted the first of its rows only
+
 def _write_card(view: Path, names: list[str]) -> None:
     "A card for files without one, laid out <config>/<split>/0000.parquet as the Hub's own branch of Parquet files is."
     found = {}
     for config, split, _ in (n.split('/') for n in names if n.count('/') == 2 and n.endswith('.parquet')):
+        if split.startswith(_IN_PART): continue
         found.setdefault(config, {})[split] = f'{config}/{split}/*.parquet'
     if not found: return
     lines = ['---', 'configs:']
@@ -122,6 +125,9 @@ def config_files(
 ) -> tuple[Path, list[str]]: # The folder that stands for the commit, and the config's files in it
     "Which files a config is read from. Raises `MissingData` where the commit has no such config or split."
     view = _view(source.repository, commit)
+    if (view/source.config/f'{_IN_PART}{source.split}').is_dir():
+        raise UserError(f"{_name(source)} is on the Hub's branch of Parquet files in part only: "
+                        "name another repository in `data.sources`")
     try: splits = _splits(view, source)
     except Exception as error: raise failure_line(error, source, 'the Hub') from error
     if source.split not in splits:
