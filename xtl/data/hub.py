@@ -108,9 +108,9 @@ def _refusal(error: Exception, repository: str, revision: str | None, kind: str)
         return UserError(f"the Hub refused {repository} ({type(error).__name__}: {said})")
     return error
 
-def _ask(ask: Callable, repository: str, revision: str | None, kind: str, between: tuple | None = None):
+def _ask(ask: Callable, repository: str, revision: str | None, kind: str, between: tuple | None = None, of: str = ''):
     "As `hub_answer`, with what the Hub refuses as a `UserError`."
-    try: return hub_answer(ask, repository, between)
+    try: return hub_answer(ask, of + repository, between)
     except UserError: raise
     except Exception as error:
         if (line := _refusal(error, repository, revision, kind)) is error: raise
@@ -214,4 +214,4 @@ def hub_file(
         get_hf_file_metadata(hf_hub_url(repository, name, **where), timeout=constants.HF_HUB_ETAG_TIMEOUT)
         return Path(hf_hub_download(repository, name, **where))
     disable_progress_bars()
-    return _ask(ask, repository, commit, kind)
+    return _ask(ask, repository, commit, kind, of=f'{name} of ')
