@@ -115,8 +115,8 @@ def _splits(view: Path, source: Source) -> dict[str, list[str]]:
     "The files of each split of a config, by names within the folder."
     from datasets import load_dataset_builder
     _quiet()
-    with _card_read_once(), tempfile.TemporaryDirectory() as cache:
-        found = load_dataset_builder(str(view), source.config, cache_dir=cache).config.data_files or {}
+    with _card_read_once(): # the card is kept by the cache's name, too
+        found = load_dataset_builder(str(view), source.config, cache_dir=str(view.parent/'cache')).config.data_files or {}
     return {str(split): [os.path.relpath(f, view) for f in files] for split, files in found.items()}
 
 def config_files(
