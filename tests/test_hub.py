@@ -96,6 +96,16 @@ for how in ('offline', 'down'):
     found[f'{how} asked'] = dict(requests=hub.requests - before)
     constants.HF_HUB_OFFLINE = False
     hub.faults.clear()
+
+# a cache that another tool filled, once whole and once in part
+from huggingface_hub import hf_hub_download
+commit = hub.head('own/plain')
+for label, names in (('whole', list(FILES)), ('in part', [n for n in FILES if '00001' not in n])):
+    forget(label)
+    for name in names: hf_hub_download('own/plain', name, repo_type='dataset', revision=commit, cache_dir=constants.HF_HUB_CACHE)
+    constants.HF_HUB_OFFLINE = True
+    read(f'filled {label}', 'own/plain', revision=commit)
+    constants.HF_HUB_OFFLINE = False
 print(json.dumps(found))
 '''
 
@@ -142,6 +152,11 @@ def test_what_was_read_once_is_read_again_without_the_hub(rows, how):
     assert rows[f'{how} never']['kind'] == ('UserError' if how == 'offline' else 'HubOutage'), rows[f'{how} never']
     if how == 'offline': assert rows['offline asked']['requests'] == 0 and 'HF_HUB_OFFLINE' in rows['offline never']['line']
     else: assert any('is read as it was at' in t for t in rows['down again']['told'])
+
+
+def test_a_cache_that_another_tool_filled_is_read_where_nothing_is_missing(rows):
+    assert rows['filled whole']['rows'] == ['moja', 'mbili']
+    assert rows['filled in part']['kind'] == 'UserError' and 'not whole' in rows['filled in part']['line'], rows['filled in part']
 
 
 def test_a_commit_that_is_pinned_and_was_read_asks_nothing_of_the_hub(rows):

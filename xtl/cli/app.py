@@ -155,10 +155,12 @@ def chosen_study(
     settings = {k: v | given.get(k, {}) if isinstance(v, dict) else given.get(k, v) for k, v in asdict(study).items()}
     return check_places(study_from(settings, f"study '{name}'"))
 
+# %% ../../nbs/cli/10_app.ipynb #152908d6
 def _fewer_tasks(design, given: dict) -> None:
     "Where fewer tasks were named than the study's own numbers of tasks, lowers those, and says so."
     tasks = given.get('intermediate')
-    if not isinstance(tasks, list) or 'n_tasks' in given or 'subsets' in given or not isinstance(design.subsets, str): return
+    if not isinstance(tasks, list) or {'n_tasks', 'subsets'} & set(given): return
+    if not isinstance(design.subsets, str): return # a list of subsets, which says their sizes
     lowered = sorted({min(k, len(tasks)) for k in design.n_tasks})
     if lowered == list(design.n_tasks): return
     given['n_tasks'] = lowered

@@ -46,10 +46,17 @@ Mirror = Annotated[Path, typer.Option('--to', metavar='DIR', help=(
 
 def _fetch_rows(study, root: Path) -> list[str]:
     "Fetches all configs that a study reads; a line a repository."
+    from xtl.data.loading import clear_views
+    put, lacking = {}, []
+    try: _fetch_each(study, root, put, lacking)
+    finally: clear_views()
+    return [f'{r} at {commit}: {size_text(sum(sizes))} fetched' for (r, commit), sizes in put.items()] + lacking
+
+def _fetch_each(study, root: Path, put: dict, lacking: list[str]) -> None:
+    "Fetches a config after the other; adds what was put there, and what the Hub lacks."
     from xtl.data.lines import MissingData
     from xtl.data.loading import fetch_config
     from xtl.transfer.places import hub_sources
-    put, lacking = {}, []
     for source in progress_bar(hub_sources(study), desc='data', unit='split'):
         commit = study.data.revisions[source.repository]
         try: size = fetch_config(source, commit, root)
@@ -57,8 +64,8 @@ def _fetch_rows(study, root: Path) -> list[str]:
             if source.split.startswith('train'): raise
             lacking.append(f'left out: {error}')
         else: put.setdefault((source.repository, commit), []).append(size)
-    return [f'{r} at {commit}: {size_text(sum(sizes))} fetched' for (r, commit), sizes in put.items()] + lacking
 
+# %% ../../nbs/cli/47_hub.ipynb #f9cd908c
 @app.command('fetch')
 def fetch_command(
     study: StudyName, to: Mirror, encoder: EncoderName = None, intermediate: Intermediate = None,

@@ -196,6 +196,7 @@ def hub_files(
     with suppress(OSError): write_json(note, names)
     return names
 
+# %% ../../nbs/data/16_hub.ipynb #86becca5
 def hub_file(
     repository: str,       # On the Hub
     commit: str,           # As `hub_commit` gives it
@@ -211,7 +212,8 @@ def hub_file(
     where = dict(repo_type=kind, revision=commit)
     def ask():
         # asked for by itself first: within a download the library repeats it for half a minute, and tells nobody
-        get_hf_file_metadata(hf_hub_url(repository, name, **where), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        about = get_hf_file_metadata(hf_hub_url(repository, name, **where), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        if (about.size or 0) > 5e7: tell(f'fetching {name} of {repository}, {about.size/1e6:,.0f} MB')
         return Path(hf_hub_download(repository, name, **where))
     disable_progress_bars()
     return _ask(ask, repository, commit, kind, of=f'{name} of ')

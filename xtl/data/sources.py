@@ -179,9 +179,12 @@ def find_rows(
     if part := language_part(task, source, place, rows.column_names, lang, settings):
         column, start = part
         whole = column == 'language' # a code, where an id only starts with its language
-        rows = rows.select(np.flatnonzero([str(v) == start if whole else str(v).startswith(start)
-                                           for v in rows[column]]))
-        if len(rows) == 0: raise MissingData(f"{where} has no rows of {lang.name} ({lang.code})")
+        names = getattr(rows.features[column], 'names', None) # where codes are kept as numbers
+        said = [str(names[v] if names and isinstance(v, int) else v) for v in rows[column]]
+        rows = rows.select(np.flatnonzero([v == start if whole else v.startswith(start) for v in said]))
+        if len(rows) == 0:
+            others = f": its column `language` holds {', '.join(sorted(set(said))[:8])}" if whole else ''
+            raise MissingData(f"{where} has no rows of {lang.name} ({lang.code}){others}")
     mixed = task.name == 'udpos' and place.repository == source.repository
     return rows, where, dict(repository=place.repository, config=place.config, split=place.split, revision=commit,
                              note=treebank_note(rows['tokens'], lang) if mixed else '')
