@@ -124,7 +124,7 @@ def _away(repository: str, kind: str) -> UserError:
     "The Hub is switched off, and something of a repository was never read."
     option = '--data' if kind == 'dataset' else '--encoder'
     return UserError(f"{repository} was not read here before, or not whole, and HF_HUB_OFFLINE keeps the Hub away: "
-                     f"unset it, or name a folder with {option}, which `xtl fetch` makes")
+                     f"unset it, or name a folder with {option} DIR, which `xtl fetch` makes")
 
 # %% ../../nbs/data/16_hub.ipynb #253e452f
 COMMIT = re.compile('[0-9a-f]{40}')
@@ -196,7 +196,7 @@ def hub_files(
     with suppress(OSError): write_json(note, names)
     return names
 
-# %% ../../nbs/data/16_hub.ipynb #86becca5
+# %% ../../nbs/data/16_hub.ipynb #7f223cb8
 def hub_file(
     repository: str,       # On the Hub
     commit: str,           # As `hub_commit` gives it
