@@ -1,7 +1,7 @@
 # make report   the mini study and its HTML report
 # make test     every test: ruff, notebooks, drift, pytest
 # make hooks    git cleans and merges notebooks from now on
-# make lab      JupyterLab on the notebooks
+# make lab      JupyterLab on the project, notebooks and runs
 # make docs     the whole site, library pages and report, where Quarto is installed
 # make readme   README.md from nbs/index.ipynb
 
@@ -32,7 +32,7 @@ test: install
 	python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS) tests
 
 lab: install
-	jupyter lab --notebook-dir nbs
+	jupyter lab --notebook-dir .
 
 docs: report
 	xtl report $(OUT) --site

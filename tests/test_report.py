@@ -15,7 +15,7 @@ from xtl.core.files import write_json
 from xtl.report.findings import encoder_kind, find
 from xtl.evaluation.submission import write_gold
 from xtl.report.claims import claims
-from xtl.report.page import render, template_folder
+from xtl.report.page import fill, render, template_folder
 from xtl.report.tables import table_xtreme
 from xtl.report.tradeoff import table_pareto, table_published
 from xtl.report.words import answer_sentences, caveats, detect_sentence, first_sentence
@@ -104,13 +104,15 @@ def test_partly_failed_study_names_the_failed_cell_and_its_error(tmp_path):
     page = parts(write_outcome(tmp_path/'out', results[~((results.cell == lost) & results.target.isin(['xquad', 'panx']))], failed=('b-failed',)))
     text = visible_text(page)
     assert '1 of 51 cells failed' in text and 'loss became NaN at step 7' in text and '1 cell lacks some scores' in text
-    assert 'href="../cells/b-failed/cell.ipynb"' in page
+    assert 'href="cells/b-failed.html"' in page
 
 TABLES = ['results', 'ledger', 'curves', 'plan', 'segments', 'layers']
 
 @pytest.mark.parametrize('name', TABLES)
 @pytest.mark.parametrize('change', ['lost', 'empty', 'short'])
-def test_a_table_that_is_lost_empty_or_short_is_no_reason_to_fail(tmp_path, name, change):
+def test_a_table_that_is_lost_empty_or_short_is_no_reason_to_fail(tmp_path, monkeypatch, name, change):
+    def outline(figure, into, **how): into.write(b'<svg/>') # words alone are looked at: only short tables are also drawn out
+    if change != 'short': monkeypatch.setattr('matplotlib.figure.Figure.savefig', outline)
     path = write_outcome(tmp_path/'out', simulate_study(MINI, seed=1))/f'{name}.parquet'
     rows = pd.read_parquet(path)
     if change == 'lost': path.unlink()
@@ -150,7 +152,7 @@ def test_no_such_run_is_the_users_mistake(tmp_path):
 def test_page_needs_no_network(mini_page):
     text = mini_page.read_text()
     addresses = re.findall(r'(?:src|href)="([^"#][^"]{0,40})', text)
-    assert all(a.startswith(('data:', '../cells/')) for a in addresses), [a for a in addresses if not a.startswith(('data:', '../cells/'))]
+    assert [a for a in addresses if not a.startswith(('data:', 'cells/'))] == []
     assert not re.search(r'@import|url\(http|<script[^>]+src=', text)
 
 def test_template_has_one_parameters_cell_and_is_skipped_by_the_notebook_tests():
@@ -197,11 +199,13 @@ def test_browser_shows_every_figure_without_an_error(opened):
     assert len(shown) == 10 and all(all(s) for s in shown) and errors == []
     assert page.evaluate('document.documentElement.scrollWidth') <= width
 
-def test_nothing_is_cut_off_on_paper(browser, mini_page):
-    page = browser.new_page(viewport={'width': 720, 'height': 1000}) # A4 with its margins
+@pytest.mark.parametrize('width, kind', [(688, ':not(.xtl-wide)'), (1016, '.xtl-wide')], ids=['upright', 'across'])
+def test_nothing_is_cut_off_on_paper(browser, mini_page, width, kind):
+    page = browser.new_page(viewport={'width': width, 'height': 1000}) # A4 without its margins; wide tables lie across
     page.emulate_media(media='print')
     page.goto(mini_page.as_uri())
-    assert page.evaluate('document.documentElement.scrollWidth') <= 720
+    right = page.evaluate("kind => [...document.querySelectorAll(`.xtl-table${kind} table, main > *, img`)].map(e => e.getBoundingClientRect().right)", kind)
+    assert len(right) > 10 and max(right) <= width
     page.close()
 
 def test_browser_resolves_every_internal_link(opened, mini_page):
@@ -209,7 +213,7 @@ def test_browser_resolves_every_internal_link(opened, mini_page):
     links = page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href'))")
     inside = [l[1:] for l in links if l.startswith('#')]
     assert len(inside) >= 8 and all(page.evaluate('id => !!document.getElementById(id)', i) for i in inside)
-    files = [l for l in links if l.startswith('../')]
+    files = [l for l in links if l.startswith('cells/')]
     assert len(files) == len(list(mini_page.parent.parent.glob('cells/*'))) > 50 and all((mini_page.parent/l).exists() for l in files)
 
 def test_browser_sorts_a_table_and_its_csv_holds_it(opened):
@@ -223,6 +227,71 @@ def test_browser_sorts_a_table_and_its_csv_holds_it(opened):
     assert page.evaluate(column) == up[::-1] and head.get_attribute('aria-sort') == 'descending'
     text = page.evaluate("fetch(document.querySelector('#tab-xtreme a.xtl-csv').href).then(r => r.text())")
     assert text.startswith('control,budget_flops,n_tasks,kind,group,score,low,high') and len(text.splitlines()) > len(up)
+
+def shown_rows(page, name):
+    "The texts of a table's rows that are seen."
+    return page.evaluate("""name => [...document.querySelectorAll(`#${name} tbody tr`)].filter(r => !r.hidden)
+                            .map(r => [...r.cells].map(c => c.textContent.trim()))""", name)
+
+def choose(page, name, column, value):
+    page.locator(f'#{name} .xtl-tools label', has_text=column).locator('select').select_option(value)
+
+def test_languages_open_at_the_most_compute_and_tasks_and_others_can_be_chosen(opened):
+    page, *_ = opened
+    first = shown_rows(page, 'tab-languages')
+    assert len(first) == 9 and {(r[2], r[3]) for r in first} == {('4 TFLOP', '9')}
+    choose(page, 'tab-languages', 'tasks', '1')
+    choose(page, 'tab-languages', 'tier', 'low')
+    low = shown_rows(page, 'tab-languages')
+    assert len(low) == 3 and {tuple(r[1:4]) for r in low} == {('low', '4 TFLOP', '1')}
+    bold = page.evaluate("[...document.querySelectorAll('#tab-languages td.xtl-best')].map(c => [c.parentElement.hidden, Number(c.dataset.sort)])")
+    best = page.evaluate("Math.max(...[...document.querySelectorAll('#tab-languages tr:not([hidden]) td:nth-child(7)')].map(c => Number(c.dataset.sort)))")
+    assert [False, best] in bold and not any(hidden for hidden, _ in bold)
+
+def test_a_wide_table_says_so_and_its_first_columns_stay(opened):
+    page, _, width = opened
+    assert page.locator('#tab-xtreme .xtl-hint').is_visible() and page.locator('#tab-versions .xtl-hint').is_hidden()
+    place = "document.querySelector('#tab-xtreme tbody tr').cells[{}].getBoundingClientRect().left"
+    before = [page.evaluate(place.format(i)) for i in (0, 5)]
+    page.evaluate("document.querySelector('#tab-xtreme .xtl-scroll').scrollLeft = 150")
+    after = [page.evaluate(place.format(i)) for i in (0, 5)]
+    assert after[0] == before[0] and after[1] == before[1] - 150
+
+def test_what_is_seen_of_a_table_is_copied_as_markdown_and_latex(opened):
+    page, *_ = opened
+    page.evaluate("navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); }")
+    choose(page, 'tab-xtreme', 'tasks', '9')
+    page.locator('#tab-xtreme summary').click()
+    page.locator('#tab-xtreme details label', has_text='cells').locator('input').uncheck()
+    page.locator('#tab-xtreme button', has_text='Copy as Markdown').click()
+    lines = page.evaluate('copied').splitlines()
+    assert len(lines) == 2 + 3 and 'cells' not in lines[0] and lines[1].startswith('| ---: | ---: | --- | ---: |')
+    assert all(line.count('|') == lines[0].count('|') for line in lines) and lines[-1].count('**') >= 2
+    page.locator('#tab-xtreme button', has_text='Copy as LaTeX').click()
+    latex = page.evaluate('copied')
+    assert latex.startswith('\\begin{tabular}{rrlr') and '\\textbf{' in latex and '±' not in latex and '$\\pm$' in latex
+
+def test_contents_name_sections_figures_and_tables_and_every_one_has_a_link_to_itself(opened):
+    page, _, width = opened
+    listed = page.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash)")
+    linked = page.evaluate("[...document.querySelectorAll('a.xtl-permalink')].map(a => a.hash)")
+    assert {'#targets', '#fig-targets', '#tab-xtreme'} <= set(listed) <= set(linked)
+    page.evaluate('scrollTo(0, document.body.scrollHeight)')
+    if width > 1100: assert page.locator('nav').bounding_box()['y'] == 0 # stays at the side
+
+def test_axe_finds_no_violation(opened):
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright')
+    page, _, width = opened
+    page.emulate_media(color_scheme='light' if width > 1100 else 'dark') # contrast does not depend on the width
+    found = axe.Axe().run(page).response
+    assert len(found['passes']) > 30 and [(v['id'], len(v['nodes'])) for v in found['violations']] == []
+
+def test_an_executed_cell_opens_in_a_browser(browser, mini_page):
+    page = browser.new_page()
+    page.goto(mini_page.as_uri())
+    page.locator('#tab-cells tbody a').first.click()
+    assert page.url.endswith('/report/cells/broken.html') and page.locator('a', has_text='All cells').count() == 1
+    page.close()
 
 # -- what the report says
 
@@ -363,9 +432,20 @@ if settings.get('project', {{}}).get('type') == 'website':
     with (project/'.gitignore').open('a') as ignore: ignore.write('\\n/.quarto/\\n**/*.quarto_ipynb\\n')
 """
 
+@pytest.fixture(scope='module')
+def filled(tmp_path_factory):
+    "A report's executed notebook, for tests of what is made of it."
+    folder = tmp_path_factory.mktemp('filled')
+    return fill(template_folder()/'report.ipynb', folder, folder/'report'/'index.ipynb')
+
 @pytest.fixture
-def quarto(tmp_path, monkeypatch):
-    "Puts a stand-in for Quarto first on PATH; gives a function that sets what goes wrong with it."
+def quarto(tmp_path, monkeypatch, filled):
+    """Puts a stand-in for Quarto first on PATH; gives a function that sets what goes wrong with it. The notebook is
+    executed once for all."""
+    def fill_once(template, out, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(filled, target))
+    monkeypatch.setattr('xtl.report.page.fill', fill_once)
     folder = tmp_path/'bin'
     folder.mkdir()
     monkeypatch.setenv('PATH', str(folder), prepend=os.pathsep)

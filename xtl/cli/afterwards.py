@@ -161,14 +161,17 @@ def report_command(
     site: Annotated[bool, typer.Option('--site', help=(
         'Render the whole site instead, library pages and this report, to _docs; '
         'needs Quarto and a checkout of the repository.'))] = False,
+    zipped: Annotated[bool, typer.Option('--zip', help=(
+        'Also pack the report and the pages of its cells into OUT/report.zip, to send.'))] = False,
 ):
     "Writes the HTML report of a study to OUT/report and names the page."
     import pandas as pd
     study_folder(out)
     for path in sorted(out.glob('*.parquet')): readable(path, pd.read_parquet)
     writable_folder(out/'report', 'OUT')
-    from xtl.report.page import render, render_site
+    from xtl.report.page import render, render_site, zip_report
     say(str(render_site(out) if site else render(out)))
+    if zipped: say(str(zip_report(out)))
 
 # %% ../../nbs/cli/40_afterwards.ipynb #68a16268
 @app.command('score')

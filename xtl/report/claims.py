@@ -230,7 +230,8 @@ def table_claims(
     shown = pd.DataFrame([
         {'no.': i, 'claim': r.statement, 'verdict': r.verdict, 'measured here': r.measured, 'why': r.why}
         for i, r in enumerate(rows, 1)])
-    page = table_html('tab-claims', 'Fourteen claims', f'{count} with this encoder or design.', shown).data
+    caption = f'{count} with this encoder or design.'
+    page = table_html('tab-claims', 'Fourteen claims', caption, shown, filters=('verdict',)).data
     page = page.replace('<table ', '<table class="xtl-stack" ', 1)
     for verdict, name in zip(verdicts, ('supported', 'contradicted', 'untestable')):
         page = page.replace(f'<td data-sort="{verdict}">', f'<td class="xtl-{name}" data-sort="{verdict}">')

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['CURVE_CAPTION', 'COMPUTE_CAPTION', 'COMPUTE_ALT', 'AGAINST', 'HEAT_SEEN', 'scored_tiers', 'draw_facets',
-           'legend_below', 'fig_curve', 'fig_compute', 'executed_compute', 'fig_total', 'fig_heat']
+           'legend_below', 'fig_curve', 'fig_compute', 'executed_compute', 'spread_ticks', 'fig_total', 'fig_heat']
 
 # %% ../../nbs/report/30_figures.ipynb #9fc4c561
 import math
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
@@ -172,6 +171,16 @@ def executed_compute(
         phase_2=('flops_intermediate', 'mean'), phase_3=('flops_target', 'mean'))
 
 # %% ../../nbs/report/30_figures.ipynb #c6834c25
+def spread_ticks(
+    values,              # Where points are, in FLOPs
+    apart: float = 1.35, # Least factor between two ticks
+) -> list[float]:
+    "Ticks at the points themselves, without those that would stand too close."
+    kept = []
+    for value in sorted(values):
+        if not kept or value > kept[-1]*apart: kept.append(float(value))
+    return kept
+
 def _draw_total(axis, rows: pd.DataFrame, colours: dict) -> None:
     "Lines of score against executed compute, one a number of tasks and control."
     for (k, control), part in rows.groupby(['n_tasks', 'control']):
@@ -181,11 +190,12 @@ def _draw_total(axis, rows: pd.DataFrame, colours: dict) -> None:
             part.total*shift, part.score, yerr=interval_bars(part, 'score'), color=INK if none else colours[k],
             marker='x' if none else marker_of(k, colours), capsize=2, linewidth=1.6, label=label)
     axis.set_xscale('log')
-    ticks = np.unique(10.0**np.linspace(*np.log10([rows.total.min(), rows.total.max()]), 4))
+    ticks = spread_ticks(rows.groupby(['control', 'budget_flops']).total.median())
     axis.set_xticks(ticks, [flops_text(t) for t in ticks])
     axis.minorticks_off()
     axis.set(xlabel='executed compute, phases 2 and 3', ylabel='zero-shot score (points)')
 
+# %% ../../nbs/report/30_figures.ipynb #4995fb42
 def fig_total(
     found: Findings, # What the study found
 ) -> HTML:
@@ -246,6 +256,7 @@ def fig_heat(
         _heat(axis, rows[rows.group == tier], max(rows.gain.abs().max(), 0.1))
         axis.set_title(f'{tier}-resource languages')
     axes[0].set_ylabel('intermediate tasks')
+    figure.colorbar(axes[-1].collections[0], ax=list(axes), label='gain (points)', pad=0.02)
     most = rows.loc[rows.gain.idxmax()]
     seen = HEAT_SEEN.format(
         clear=int((rows.p_holm < 0.05).sum()), all=len(rows), against=AGAINST[over], names=GROUP_NAMES[most.group],

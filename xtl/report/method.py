@@ -66,7 +66,7 @@ def table_ledger(
         'tokens': rows.tokens.astype(int), 'useful': flops_cells(rows.useful_flops),
         'executed': flops_cells(rows.executed_flops), 'seconds': rows.seconds.round(1)})
     csv = ledger.groupby(['cell', 'phase', 'task'], as_index=False)[COUNTED].sum() if len(ledger) <= 5000 else rows
-    return table_html('tab-ledger', 'Compute ledger', caption, shown, csv)
+    return table_html('tab-ledger', 'Compute ledger', caption, shown, csv, fixed=2, filters=('phase', 'task'))
 
 # %% ../../nbs/report/80_method.ipynb #be3fd324
 SPENT = {
@@ -132,7 +132,8 @@ def table_data(
     counts = {name: int(pd.to_numeric(data[name]).sum()) for name in ('dropped', 'realigned')}
     note = f' {counted(halved, "split")} had to be halved, to be both development and test.' if halved else ''
     caption = DATA_CAPTION.format(splits=len(data), halved=note, notes=data_notes(data), **counts)
-    return table_html('tab-data', 'Data', caption, data.astype(object).where(data.notna(), None))
+    shown = data.astype(object).where(data.notna(), None)
+    return table_html('tab-data', 'Data', caption, shown, filters=tuple(c for c in ('task', 'split') if c in shown))
 
 # %% ../../nbs/report/80_method.ipynb #0b66e536
 def _remark(found: Findings, row) -> str:
@@ -152,7 +153,7 @@ def table_cells(
     rows = cells.sort_values('state', key=lambda s: s != 'failed', kind='stable')
     each = list(rows.itertuples())
     shown = pd.DataFrame({
-        'cell': [Shown(r.cell, r.cell, f'../{r.notebook}' if r.notebook else '') for r in each],
+        'cell': [Shown(r.cell, r.cell, f'cells/{r.cell}.html' if r.notebook else '') for r in each],
         'state': rows.state, 'remark': [_remark(found, r) for r in each]})
-    caption = f'{counts}. A cell’s name links to its executed notebook; failed ones come first.'
-    return table_html('tab-cells', 'Cells', caption, shown, cells)
+    caption = f'{counts}. A cell’s name links to its executed notebook as a page; failed ones come first.'
+    return table_html('tab-cells', 'Cells', caption, shown, cells, filters=('state',))

@@ -62,8 +62,10 @@ def interval_bars(
 
 # %% ../../nbs/report/20_style.ipynb #8eafca12
 FIGURE = (
-    '<figure class="xtl-figure" id="{name}"><div class="xtl-scroll"><img width="{width}" alt="{alt}" '
-    'src="data:image/svg+xml;base64,{image}"></div><figcaption><b>{title}.</b> {caption}</figcaption></figure>')
+    '<figure class="xtl-figure" id="{name}"><div class="xtl-scroll" tabindex="0" role="region" '
+    'aria-label="Figure: {title}"><img width="{width}" alt="{alt}" src="data:image/svg+xml;base64,{image}"></div>'
+    '<figcaption><b>{title}.</b> {caption}<a class="xtl-permalink" href="#{name}" aria-label="Link to: {title}">#</a>'
+    '</figcaption></figure>')
 
 def missing(
     why: str, # What is not there and what it would take
@@ -84,5 +86,5 @@ def figure_html(
     plt.close(figure)
     image, width = base64.b64encode(buffer.getvalue()).decode(), round(figure.get_figwidth()*90)
     return HTML(FIGURE.format(
-        name=name, width=width, alt=html.escape(alt, quote=True), image=image, title=html.escape(title),
+        name=name, width=width, alt=html.escape(alt, quote=True), image=image, title=html.escape(title, quote=True),
         caption=html.escape(caption)))

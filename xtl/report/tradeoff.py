@@ -43,7 +43,8 @@ def table_trade(
     shown = pd.DataFrame({
         'group': rows.group, 'quantity': rows.quantity, 'value [95% interval]': interval_cells(rows, 'value', True, 2),
         'task sets': rows.subsets, 'languages': rows.languages})
-    return table_html('tab-trade', 'The trade-off of tasks and compute', TRADE_NOTE, shown, rows)
+    return table_html('tab-trade', 'The trade-off of tasks and compute', TRADE_NOTE, shown, rows, fixed=2,
+                      filters=('group', 'quantity'))
 
 # %% ../../nbs/report/65_tradeoff.ipynb #20d95885
 CONTRIBUTIONS_NOTE = (
@@ -63,7 +64,7 @@ def table_contributions(
         {'task': task} | {r['group']: interval_cell(r, 'contribution', True) for r in part.to_dict('records')}
         for task, part in rows.groupby('task', sort=False)])
     title = 'Contribution of each task by tier and target'
-    return table_html('tab-tasks', title, CONTRIBUTIONS_NOTE, shown, rows)
+    return table_html('tab-tasks', title, CONTRIBUTIONS_NOTE, shown, rows, best=tuple(shown.columns[1:]))
 
 # %% ../../nbs/report/65_tradeoff.ipynb #45e2dbb8
 FRONT_NOTE = (
@@ -83,7 +84,8 @@ def table_pareto(
         'group': rows.group, 'compute': flops_cells(rows.budget_flops), 'tasks': rows.n_tasks.astype(int),
         'control': rows.control.where(rows.control != 'intermediate', ''),
         'score': [score_cell(r) for r in rows.to_dict('records')]})
-    return table_html('tab-pareto', 'Pareto front of compute and score', FRONT_NOTE, shown, front)
+    return table_html('tab-pareto', 'Pareto front of compute and score', FRONT_NOTE, shown, front, fixed=2,
+                      filters=('group', 'control'))
 
 # %% ../../nbs/report/65_tradeoff.ipynb #5159887b
 COLLAPSED_RULE = (
