@@ -50,7 +50,8 @@ class Headline:
     control: bool                # Whether `target-only` was run at the largest
     best: BestNumber | None      # The best number of tasks
     most: Found | None           # The most that tasks bring over `target-only`, with an interval for the choice
-    harmful: tuple[int, ...]     # Numbers of tasks that clearly cost points
+    told: tuple[int, ...]        # Numbers of tasks whose gain can be spoken of in general
+    harmful: tuple[int, ...]     # Those of them that clearly cost points
     gap: Found | None            # Low − high: its gain with the most tasks
     targets: tuple[Found, ...]   # Targets with a clear gain or loss, each with the number of tasks where it is largest
     targets_scored: int          # How many there are
@@ -86,7 +87,8 @@ def _harmful(rows: pd.DataFrame) -> tuple[int, ...]:
     return tuple(int(k) for k in told.n_tasks[holm(rows.p)[told.index] < 0.05])
 
 def _clear_targets(rows: pd.DataFrame) -> tuple[Found, ...]:
-    "Targets with a clear gain or loss (Holm over targets and numbers), each where it is largest."
+    "Targets with a clear gain or loss in general (Holm over targets and numbers), each where it is largest."
+    rows = rows[rows.subsets == ALL_SUBSETS]
     clear = rows[holm(rows.p) < 0.05]
     largest = clear.gain.abs().groupby(clear.group).idxmax() if len(clear) else []
     return tuple(Found(int(rows.n_tasks[i]), _estimate(rows.loc[i], 'gain'), rows.group[i]) for i in largest)
@@ -106,13 +108,14 @@ def _one_headline(panel: Panel, group: str) -> Headline:
     budget, kind = budgets[-1] if budgets else 0., 'all' if group == 'all' else 'tier'
     usual, like = gains(fit, 'target-only'), gains(fit, 'target-only', LIKE_THEM)
     top, most = like[like.budget_flops == budget], most_gained(fit, group)
-    targets = top[top.kind == 'target']
-    slopes = trade_off(fit)
+    targets, own = top[top.kind == 'target'], top[(top.kind == kind) & (top.group == group)]
+    slopes = trade_off(fit, LIKE_THEM)
     slopes = slopes[slopes.group == group].set_index('quantity')
     slope = lambda name: _estimate(slopes.loc[name], 'value') if name in slopes.index else None
     return Headline(
         group=group, budget=float(budget), budgets=len(budgets), control=bool(len(top)), best=_best(fit, group, budget),
-        most=Found(*most) if most else None, harmful=_harmful(top[(top.kind == kind) & (top.group == group)]),
+        most=Found(*most) if most else None, harmful=_harmful(own),
+        told=tuple(int(k) for k in own.n_tasks[own.subsets == ALL_SUBSETS]),
         gap=_with_most(usual, budget, 'gap', GAP), targets=_clear_targets(targets),
         targets_scored=targets.group.nunique(),
         retrieval=_with_most(gains(fit, 'none'), budget, 'role', 'retrieval'), doubling=slope('per doubling'),
@@ -140,8 +143,8 @@ WORDS = {
     'one number': 'At the largest compute nothing but {best} was run, so no best number can be named for {who}.',
     'claimed': '{Best} {are} best for {who}: {lead} points ahead of {rival}.',
     'not general': (
-        'The task sets of this design do not let one speak of numbers of tasks in general, so none is called best for '
-        '{who}; of the sets that were run, {best} {score} highest, {lead} points ahead of {rival}.'),
+        'This design compares sets of tasks, not numbers of them, so none is called best for {who}; of the sets that '
+        'were run, {best} {score} highest, {lead} points ahead of {rival}.'),
     'open': (
         'No number of tasks is clearly best for {who}: {best} {score} highest, {lead} points ahead of '
         '{rival}{behind}.'),
@@ -149,12 +152,23 @@ WORDS = {
     'no gain told': f'Of gains over {CONTROL} this design says nothing in general.',
     'gain': f'Over {CONTROL}, tasks bring {{most}} points at most, with {{tasks}}',
     'loss': f'Over {CONTROL}, tasks cost points: the least harmful number, {{tasks}}, is at {{most}}',
-    'no gain': f'No gain over {CONTROL} is detectable: the highest is {{most}} points, with {{tasks}}',
+    'no gain': f'On average over targets, no gain over {CONTROL} is detectable: the highest is {{most}} points, with {{tasks}}',
+    'gain of these': f'Of the numbers of tasks, {{told}} can be spoken of: over {CONTROL}, {{tasks}} bring{{s}} {{most}} points',
+    'loss of these': f'Of the numbers of tasks, {{told}} can be spoken of: over {CONTROL}, {{tasks}} cost{{s}} points, {{most}}',
+    'no gain of these': (
+        f'Of the numbers of tasks, {{told}} can be spoken of: on average over targets, no gain over {CONTROL} is '
+        'detectable, {most} points with {tasks}'),
+    'targets': '. Target by target, over all languages, the difference is clear on {count} of {all}: {names}',
     'more': 'Low-resource languages gain more than high-resource ones',
     'less': 'Low-resource languages gain less than high-resource ones',
     'alike': 'Low- and high-resource languages do not clearly differ in what they gain',
     'one budget': 'One training compute was run, so how this changes with compute is not known.',
-    'grows': 'With compute, what tasks bring {how}: {growth} points a doubling.',
+    'steady': 'With compute, what tasks bring does not clearly change: {growth} points a doubling.',
+    'grows': 'With compute, what tasks bring grows: {growth} points a doubling.',
+    'shrinks': 'With compute, what tasks bring shrinks: {growth} points a doubling.',
+    'to tasks': 'With compute, the balance moves towards tasks: {growth} points a doubling.',
+    'from tasks': 'With compute, the balance moves towards the targets alone: {growth} points a doubling.',
+    'about': 'The 95% intervals are about languages like those that were scored, and about {subsets}.',
     'collapsed': '{count} set aside, as a run collapsed there; with {them}, {best} would score highest{most}.',
 }
 
@@ -163,9 +177,11 @@ def points_text(
     value: Estimate, # An estimate in points
     digits: int = 1, # Decimals
 ) -> str:            # '+2.5 (0.9 to 4.2)'
-    "An estimate with its interval; without one, that there are too few runs."
-    def number(v, sign=''): return f'{round(v, digits) + 0.:{sign}.{digits}f}'.replace('-', '−')
+    "An estimate with its interval, which shows on which side of zero it lies; without one, that there are too few runs."
     known = np.isfinite(value.low) and np.isfinite(value.high)
+    ends = value.low, value.high
+    while known and value.clear and digits < 3 and any(round(v, digits) == 0 for v in ends): digits += 1
+    def number(v, sign=''): return f'{round(v, digits) + 0.:{sign}.{digits}f}'.replace('-', '−')
     interval = f'{number(value.low)} to {number(value.high)}' if known else 'no interval: too few runs'
     return f"{number(value.value, '+')} ({interval})"
 
@@ -193,17 +209,27 @@ def _number_sentence(head: Headline) -> str:
         Best=best[0].upper() + best[1:], best=best, are='is' if one else 'are', who=who, lead=points_text(found.lead),
         rival=number_text(found.rival), score='scores' if one else 'score', behind=behind)
 
+def _verdict(gain: Estimate) -> str:
+    "Which of three things a gain is."
+    return 'gain' if gain.low > 0 else 'loss' if gain.high < 0 else 'no gain'
+
+def _told(numbers: tuple[int, ...]) -> str:
+    "Which numbers of tasks can be spoken of."
+    return f'k = {_listed(numbers)} alone' if len(numbers) == 1 else f'k = {_listed(numbers)}'
+
 def _gain_sentence(head: Headline) -> str:
     "What tasks bring, and on which targets."
     if not head.control: return WORDS['no control']
     if head.most is None: return WORDS['no gain told']
-    gain = head.most.gain
-    kind = 'gain' if gain.low > 0 else 'loss' if gain.high < 0 else 'no gain'
-    text = WORDS[kind].format(most=points_text(gain), tasks=number_text(head.most.n_tasks))
+    few = ' of these' if head.best and not head.best.general else ''
+    kind = _verdict(head.most.gain)
+    text = WORDS[kind + few].format(
+        most=points_text(head.most.gain), tasks=number_text(head.most.n_tasks), s='s' if head.most.n_tasks == 1 else '',
+        told=_told(head.told))
     if kind == 'no gain' and head.harmful: text += f'; points are lost with k = {_listed(head.harmful)}'
     if 0 < len(head.targets) < head.targets_scored:
-        told = ', '.join(f'{t.name} {t.gain.value:+.1f}'.replace('-', '−') for t in head.targets)
-        text += f'. Over all languages, it is clear on {len(head.targets)} of {head.targets_scored} targets: {told}'
+        names = ', '.join(f'{t.name} {t.gain.value:+.1f}'.replace('-', '−') for t in head.targets)
+        text += WORDS['targets'].format(count=len(head.targets), all=head.targets_scored, names=names)
     return text + '.'
 
 def _tier_sentence(head: Headline) -> str:
@@ -211,14 +237,15 @@ def _tier_sentence(head: Headline) -> str:
     if head.gap is None: return ''
     gain = head.gap.gain
     seen = WORDS['alike' if not gain.clear else 'more' if gain.value > 0 else 'less']
-    return f'{seen}: {points_text(gain)} points with {number_text(head.gap.n_tasks)}, within the targets of both.'
+    return f'{seen}: {points_text(gain)} points with {number_text(head.gap.n_tasks)}, on the targets that both have.'
 
 def _compute_sentence(head: Headline) -> str:
     "How the gain changes with compute."
     if head.budgets < 2: return WORDS['one budget'] if head.budgets else ''
     if head.growth is None: return ''
-    how = 'does not clearly change' if not head.growth.clear else 'grows' if head.growth.value > 0 else 'shrinks'
-    return WORDS['grows'].format(how=how, growth=points_text(head.growth))
+    up, gained = head.growth.value > 0, head.most is not None and _verdict(head.most.gain) == 'gain'
+    how = ('grows' if up else 'shrinks') if gained else 'to tasks' if up else 'from tasks'
+    return WORDS[how if head.growth.clear else 'steady'].format(growth=points_text(head.growth))
 
 # %% ../../nbs/analysis/65_headline.ipynb #06c15d13
 def _collapsed_sentence(head: Headline) -> str:
@@ -230,9 +257,15 @@ def _collapsed_sentence(head: Headline) -> str:
         count=f'{n} cells are' if n > 1 else '1 cell is', them='them' if n > 1 else 'it',
         best=number_text(kept.best.best), most=most)
 
+def _about_sentence(head: Headline) -> str:
+    "What the intervals are about; empty where there are none."
+    if not head.best or head.best.lead is None or not np.isfinite(head.best.lead.low): return ''
+    general = 'numbers of tasks in general' if head.best.general else 'the task sets that were run'
+    return WORDS['about'].format(subsets=general)
+
 def headline_sentences(
     head: Headline, # What a study says
-) -> list[str]:     # One to five sentences
-    "The headline in words: the best number, what tasks bring, tiers, compute, collapsed runs."
-    parts = _number_sentence, _gain_sentence, _tier_sentence, _compute_sentence, _collapsed_sentence
+) -> list[str]:     # One to six sentences
+    "The headline in words: the best number, what tasks bring, tiers, compute, collapsed runs, what it is about."
+    parts = (_number_sentence, _gain_sentence, _tier_sentence, _compute_sentence, _collapsed_sentence, _about_sentence)
     return [text for part in parts if (text := part(head))]
