@@ -72,7 +72,7 @@ def _check_lengths(study, longest: int) -> None:
     for name in (*used_tasks(study), *study.design.targets):
         check_length(TASKS[name], recipe(TASKS[name], study.phase3.recipe, study.phase3.recipes), longest)
 
-# %% ../../nbs/cli/20_plan.ipynb #90227137
+# %% ../../nbs/cli/20_plan.ipynb #b6a43a1c
 def _embedded_sizes(study, tokenizer, shape) -> dict:
     "Rows and operations of an epoch of each intermediate task of the embedded world."
     import tempfile

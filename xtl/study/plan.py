@@ -116,7 +116,7 @@ def target_costs_on_paper(
         return epochs*epoch_on_paper(study, Shape(*ENCODERS[encoder]), name)[1]
     return {t: cost(t) if TARGETS[t].train else 0.0 for t in study.design.targets}
 
-# %% ../../nbs/study/40_plan.ipynb #b269e3bb
+# %% ../../nbs/study/40_plan.ipynb #91503c0d
 MOST_EPOCHS, LEAST_STEPS = 20, 500
 
 def phase2_lengths(

@@ -128,7 +128,8 @@ def given_settings(
 # %% ../../nbs/study/20_presets.ipynb #7f69b5d7
 _WHOLE = {'n_tasks': [0, 1, 2, 3, 5, 9], 'subset_count': 9, 'seeds': [0, 1, 2], 'control_seeds': 9, 'full_seeds': 9}
 _LITE = {'n_tasks': [0, 1, 3, 9], 'subset_count': 3, 'seeds': [0, 1], 'control_seeds': 4, 'full_seeds': 4}
-_EIGHT = _WHOLE | {'intermediate': [t for t in INTERMEDIATE if t != 'ccg'], 'n_tasks': [0, 1, 2, 3, 5, 8], 'subset_count': 8}
+_WITHOUT_CCG = [t for t in INTERMEDIATE if t != 'ccg']
+_EIGHT = _WHOLE | {'intermediate': _WITHOUT_CCG, 'n_tasks': [0, 1, 2, 3, 5, 8], 'subset_count': 8}
 _LARGE = [1e16, 3e16, 1e17, 3e17]
 
 def _paper(name: str, encoder: str, budgets: list[float], rate: float, design: dict = _WHOLE) -> dict:
