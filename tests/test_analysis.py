@@ -184,7 +184,7 @@ def test_low_resource_languages_weigh_alike_and_are_compared_within_targets():
 # -- answers
 
 def test_a_planted_interaction_with_tier_is_found():
-    fit = study(effect='tier', size=9., seed=1)
+    fit = study(replace(GOOD, seeds=3, control_seeds=9, full_seeds=9), effect='tier', size=9., seed=1)
     best = rows_of(best_number(fit), group='low', best=True)
     assert (best.n_tasks == 9).all() and best.claimed.all()
     slopes = trade_off(fit).set_index(['group', 'quantity'])
@@ -206,7 +206,7 @@ def test_aliases_are_one_row():
 
 def test_a_curve_that_saturates_is_followed_from_zero_on():
     fit = study(replace(BASE, seeds=2), effect='saturating', seed=2)
-    table = rows_of(curve(fit, ('all',), steps=10), budget_flops=1e16)
+    table = rows_of(curve(fit, ('all',), steps=10), budget_flops=max(BASE.budgets))
     assert abs(table.gain.iloc[0]) < 1e-9 and table.gain.is_monotonic_increasing and (table.high - table.low).iloc[1:].min() > 0
     assert (table.gain - 6*(1 - np.exp(-table.n_tasks/2))).abs().max() < 1
 
@@ -252,7 +252,7 @@ OPEN = ('No number of tasks is clearly best', 'no gain over', 'do not clearly di
 
 def read(sentences):
     "Holds that a reader finds the sentences short, and each in keeping with its own interval; the intervals by sentence."
-    assert len(sentences) <= 6 and max(map(len, sentences)) < 300 and all(s[0].isupper() and s.endswith('.') for s in sentences)
+    assert len(sentences) <= 6 and max(map(len, sentences)) < 300 and all(not s[0].islower() and s.endswith('.') for s in sentences)
     found = {}
     for sentence in sentences:
         if 'set aside' in sentence or not (shown := SHOWN.search(sentence)): continue
