@@ -50,9 +50,10 @@ def _on_paper(study):
     sizes = _embedded_sizes(study, tokenizer, shape) if study.data.source == 'mini' else _sizes_on_paper(study, shape)
     return study, target_costs_on_paper(study), shape, sizes
 
+# %% ../../nbs/cli/20_plan.ipynb #0f3de064
 def _read_sizes(study, prepared, shape) -> dict:
     "Rows and operations of an epoch of each intermediate task whose training rows are prepared."
-    from xtl.transfer.layout import used_tasks
+    from xtl.transfer.places import used_tasks
     from xtl.transfer.workspace import epoch_cost
     rows = {t: prepared.load(t, 'train', study.data.source_language) for t in used_tasks(study)}
     return {t: (len(r.items) - 1, epoch_cost(shape, r)) for t, r in rows.items()}
@@ -60,7 +61,7 @@ def _read_sizes(study, prepared, shape) -> dict:
 def _sizes_on_paper(study, shape) -> dict:
     "Rows and operations of an epoch of each intermediate task, as published."
     from xtl.study.plan import epoch_on_paper
-    from xtl.transfer.layout import used_tasks
+    from xtl.transfer.places import used_tasks
     return {t: epoch_on_paper(study, shape, t) for t in used_tasks(study)}
 
 def _check_lengths(study, longest: int) -> None:
@@ -68,7 +69,7 @@ def _check_lengths(study, longest: int) -> None:
     from xtl.data.preparation import check_length
     from xtl.tasks.paper import TASKS
     from xtl.tasks.recipes import recipe
-    from xtl.transfer.layout import used_tasks
+    from xtl.transfer.places import used_tasks
     for name in (*used_tasks(study), *study.design.targets):
         check_length(TASKS[name], recipe(TASKS[name], study.phase3.recipe, study.phase3.recipes), longest)
 
