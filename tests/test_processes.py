@@ -64,7 +64,7 @@ def test_two_processes_learn_what_one_does(runs):
     keys = ['cell', 'target', 'language', 'metric']
     assert one[keys].equals(two[keys]) and (one.score - two.score).abs().mean() < 3
     assert (two.flops_intermediate/two.budget_flops).between(1, 1.03).all() # an item beyond at most
-    assert set(two.processes) == {2}
+    assert set(two.device_processes) == {2}
     one, two = tables(runs, 'intermediate')
     assert one[['task', 'metric']].equals(two[['task', 'metric']])
 
