@@ -143,7 +143,7 @@ def chosen_study(
     from xtl.study.presets import read_study, study_from
     study, given = read_study(name), typed_settings(options, pairs)
     data = given.get('data', {})
-    _fewer_tasks(study.design, given.get('design', {}))
+    lowered = _fewer_tasks(study.design, given.get('design', {}))
     if 'source' not in data and study.data.source != 'mini' and os.environ.get('XTL_DATA'):
         given.setdefault('data', {})['source'] = os.environ['XTL_DATA']
     if options.get('ccgbank') is not None:
@@ -153,18 +153,20 @@ def chosen_study(
         real = 'give --data to a study of real languages, such as xtreme-base'
         raise UserError(f"study '{name}' is of the embedded world; {real}")
     settings = {k: v | given.get(k, {}) if isinstance(v, dict) else given.get(k, v) for k, v in asdict(study).items()}
-    return check_places(study_from(settings, f"study '{name}'"))
+    made = check_places(study_from(settings, f"study '{name}'"))
+    if lowered: say(lowered, sys.stderr)
+    return made
 
 # %% ../../nbs/cli/10_app.ipynb #12c472c3
-def _fewer_tasks(design, given: dict) -> None:
-    "Where fewer tasks were named than the study's own numbers of tasks, lowers those, and says so."
+def _fewer_tasks(design, given: dict) -> str:
+    "Lowers numbers of tasks where fewer tasks were named; a line that says so, or nothing."
     tasks = given.get('intermediate')
-    if not isinstance(tasks, list) or {'n_tasks', 'subsets'} & set(given): return
-    if not isinstance(design.subsets, str): return # a list of subsets, which says their sizes
+    if not isinstance(tasks, list) or {'n_tasks', 'subsets'} & set(given): return ''
+    if not isinstance(design.subsets, str): return '' # a list of subsets, which says their sizes
     lowered = sorted({min(k, len(tasks)) for k in design.n_tasks})
-    if lowered == list(design.n_tasks): return
+    if lowered == list(design.n_tasks): return ''
     given['n_tasks'] = lowered
-    say(f"--intermediate has {len(tasks)} tasks, so --n-tasks is {','.join(map(str, lowered))}", sys.stderr)
+    return f"--intermediate has {len(tasks)} tasks, so --n-tasks is {','.join(map(str, lowered))}"
 
 def check_places(study): # A `Study`; the same
     "Raises `UserError` for a folder that the study reads from and that is not there."
