@@ -1,10 +1,11 @@
-"A Hub of data sets on the loopback: branches with commits, gates, private repositories, and faults to order."
+"A Hub of data sets and models on the loopback: branches with commits, gates, private repositories, and faults to order."
 import hashlib
 import json
 import re
 import socket
 import struct
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -13,13 +14,14 @@ def digest(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
 
 
 class Hub:
-    "What the Hub holds, and how it misbehaves."
+    "What the Hub holds, and how it misbehaves. A model is a repository whose name starts with `models/`."
 
     def __init__(self):
         self.branches = {}    # (repository, branch) -> {path: bytes}
+        self.commits = {}     # (repository, commit) -> {path: bytes}, of every commit there ever was
         self.versions = {}    # (repository, branch) -> how often it was committed to
         self.closed = {}      # repository -> 'gated' or 'private'
-        self.faults = []      # dict(path=regular expression, kind='503', '429', 'reset' or 'cut', times=number)
+        self.faults = []      # dict(path=regular expression, kind='503', '429', 'reset', 'hang' or 'cut', times=number, skip=number)
         self.requests = 0
         server = ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Handler,), {'hub': self}))
         server.daemon_threads = True
@@ -29,16 +31,17 @@ class Hub:
     def commit(self, repository, files, branch='main'):
         self.branches.setdefault((repository, branch), {}).update(files)
         self.versions[repository, branch] = self.versions.get((repository, branch), 0) + 1
+        self.commits[repository, self.head(repository, branch)] = dict(self.branches[repository, branch])
 
-    def head(self, repository, branch): return hashlib.sha1(f'{repository} {branch} {self.versions[repository, branch]}'.encode()).hexdigest()
+    def head(self, repository, branch='main'): return hashlib.sha1(f'{repository} {branch} {self.versions[repository, branch]}'.encode()).hexdigest()
 
     def find(self, repository, revision):
         "The commit and files of a revision; none for what is not there."
-        for (name, branch), files in self.branches.items():
-            if name == repository and revision in (branch, self.head(name, branch)): return self.head(name, branch), files
-        return None
+        if (repository, revision) in self.branches: revision = self.head(repository, revision)
+        files = self.commits.get((repository, revision))
+        return None if files is None else (revision, files)
 
-    def fail(self, path, kind, times=1): self.faults.append(dict(path=path, kind=kind, times=times))
+    def fail(self, path, kind, times=1, skip=0): self.faults.append(dict(path=path, kind=kind, times=times, skip=skip))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,19 +63,29 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
+    def fault(self, path):
+        "The kind of fault that this request meets; none for most."
+        for fault in self.hub.faults:
+            if not fault['times'] or not re.search(fault['path'], unquote(path)) or (fault['kind'] == 'cut' and self.command == 'HEAD'): continue
+            if fault['skip']: fault['skip'] -= 1
+            else:
+                fault['times'] -= 1
+                return fault['kind']
+        return None
+
     def do_GET(self):
         length = int(self.headers.get('Content-Length') or 0)
-        body, path, self.cut = self.rfile.read(length), urlsplit(self.path).path, False
+        body, path = self.rfile.read(length), urlsplit(self.path).path
         self.hub.requests += 1
-        for fault in self.hub.faults:
-            if fault['times'] and re.search(fault['path'], unquote(path)):
-                fault['times'] -= 1
-                if fault['kind'] == 'reset': return self.reset()
-                if fault['kind'] == 'cut': self.cut = True
-                else: return self.refuse(int(fault['kind']), 'Fault')
-        found = re.match(r'/(?:api/)?datasets/([^/]+/[^/]+)(?:/(resolve|revision|tree|paths-info)/([^/]+)/?(.*))?$', path)
+        kind = self.fault(path)
+        self.cut = kind == 'cut'
+        if kind == 'hang': time.sleep(2.5)
+        if kind in ('hang', 'reset'): return self.reset()
+        if kind and kind != 'cut': return self.refuse(int(kind), 'Fault')
+        found = re.match(r'/(?:api/)?(datasets/|models/|)([^/]+/[^/]+)(?:/(resolve|revision|tree|paths-info)/([^/]+)/?(.*))?$', path)
         if not found: return self.refuse(404, 'NotFound')
-        repository, what, revision, inside = found[1], found[2], unquote(found[3] or 'main'), unquote(found[4] or '')
+        repository, what, revision, inside = found[2], found[3], unquote(found[4] or 'main'), unquote(found[5] or '')
+        if found[1] != 'datasets/': repository = f'models/{repository}'
         if self.hub.closed.get(repository) == 'private' or not any(name == repository for name, _ in self.hub.branches): return self.refuse(401, 'RepoNotFound')
         if not (there := self.hub.find(repository, revision)): return self.refuse(404, 'RevisionNotFound')
         commit, files = there
@@ -87,12 +100,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def file(self, commit, files, path):
         if path not in files: return self.answer(404, {'error': 'Entry not found'}, X_Error_Code='EntryNotFound', X_Error_Message='Entry not found', X_Repo_Commit=commit)
-        data = files[path]
-        headers = dict(X_Repo_Commit=commit, ETag=f'"{digest(data)[:40]}"', Content_Length=len(data))
-        if not self.cut or self.command == 'HEAD': return self.answer(200, data, **headers)
-        self.send_response(200)
+        whole = files[path]
+        begin = re.match(r'bytes=(\d+)-$', self.headers.get('Range') or '')
+        data = whole[int(begin[1]):] if begin else whole
+        headers = dict(X_Repo_Commit=commit, ETag=f'"{digest(whole)[:40]}"', Content_Length=len(data))
+        if begin: headers['Content_Range'] = f'bytes {begin[1]}-{len(whole) - 1}/{len(whole)}'
+        if not self.cut: return self.answer(206 if begin else 200, data, **headers)
+        self.send_response(206 if begin else 200)
         for name, value in headers.items(): self.send_header(name.replace('_', '-'), str(value))
         self.end_headers()
         self.wfile.write(data[:len(data)//2])
         self.wfile.flush()
+        time.sleep(0.1) # or the reset overtakes what was sent
         self.reset()

@@ -18,7 +18,7 @@ def write(path, **changes):
 
 
 def test_every_command_and_option_is_documented(xtl):
-    for command in ('studies', 'plan', 'run', 'status', 'export', 'report', 'score', 'store', 'pretrain', 'tasks', 'languages'):
+    for command in ('studies', 'plan', 'run', 'status', 'export', 'report', 'score', 'store', 'pretrain', 'tasks', 'languages', 'pin', 'fetch'):
         code, text, _ = xtl(command, '--help')
         assert code == 0 and 'Usage: xtl' in text
         options = [line for line in text.splitlines() if line.strip().startswith('--')]

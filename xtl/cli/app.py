@@ -9,7 +9,7 @@ __all__ = ['app', 'StudyName', 'Data', 'EncoderName', 'Budgets', 'Numbers', 'See
            'languages_command']
 
 # %% ../../nbs/cli/10_app.ipynb #584aabb1
-import os
+import os, sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +98,7 @@ Targets = Annotated[Optional[str], typer.Option('--targets', metavar='TASK,...',
 Languages = Annotated[Optional[str], typer.Option('--languages', metavar='CODE,...', help=(
     'Languages to score (see `xtl languages`); all that the data hold by default.'))]
 Ccgbank = Annotated[Optional[str], typer.Option('--ccgbank', metavar='DIR', help=(
-    'Folder of CCGbank: train.txt and dev.txt, a token and its supertag a line.'))]
+    'Folder of CCGbank: as LDC ships it (data/AUTO), or train.txt and dev.txt, a token and its supertag a line.'))]
 Settings = Annotated[Optional[list[str]], typer.Option('--set', metavar='GROUP.NAME=VALUE', help=(
     'Any setting, its value as YAML, such as phase2.learning_rate=2e-5; may be given several times '
     '(`xtl plan STUDY --yaml` prints all settings).'))]
@@ -143,6 +143,7 @@ def chosen_study(
     from xtl.study.presets import read_study, study_from
     study, given = read_study(name), typed_settings(options, pairs)
     data = given.get('data', {})
+    _fewer_tasks(study.design, given.get('design', {}))
     if 'source' not in data and study.data.source != 'mini' and os.environ.get('XTL_DATA'):
         given.setdefault('data', {})['source'] = os.environ['XTL_DATA']
     if options.get('ccgbank') is not None:
@@ -153,6 +154,17 @@ def chosen_study(
         raise UserError(f"study '{name}' is of the embedded world; {real}")
     settings = {k: v | given.get(k, {}) if isinstance(v, dict) else given.get(k, v) for k, v in asdict(study).items()}
     return check_places(study_from(settings, f"study '{name}'"))
+
+# %% ../../nbs/cli/10_app.ipynb #152908d6
+def _fewer_tasks(design, given: dict) -> None:
+    "Where fewer tasks were named than the study's own numbers of tasks, lowers those, and says so."
+    tasks = given.get('intermediate')
+    if not isinstance(tasks, list) or {'n_tasks', 'subsets'} & set(given): return
+    if not isinstance(design.subsets, str): return # a list of subsets, which says their sizes
+    lowered = sorted({min(k, len(tasks)) for k in design.n_tasks})
+    if lowered == list(design.n_tasks): return
+    given['n_tasks'] = lowered
+    say(f"--intermediate has {len(tasks)} tasks, so --n-tasks is {','.join(map(str, lowered))}", sys.stderr)
 
 def check_places(study): # A `Study`; the same
     "Raises `UserError` for a folder that the study reads from and that is not there."

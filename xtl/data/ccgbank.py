@@ -15,7 +15,7 @@ from .lines import MissingData, text_lines
 # %% ../../nbs/data/15_ccgbank.ipynb #59c8f36c
 CCGBANK_HELP = ("CCGbank (LDC2005T13) is licensed: get it from the Linguistic Data Consortium and name its folder "
                 "with --ccgbank DIR (data/AUTO as LDC ships it, or train.txt and dev.txt, a token and its supertag "
-                "a line), or use the free Parallel Meaning Bank supertags: "
+                "a line), leave it out (the preset xtreme-large-8), or use the free Parallel Meaning Bank supertags: "
                 "`sources: {ccg: {repository: pmb/ccg_supertags, config: en}}`")
 
 # %% ../../nbs/data/15_ccgbank.ipynb #747deb88

@@ -21,7 +21,7 @@ from ..tasks.paper import INTERMEDIATE, TARGETS
 from ..tasks.recipes import Recipe
 from .bucc import BUCC_SPLITS, BuccSplit, MissingCorpus, read_bucc
 from .lines import MissingData
-from .loading import load_split, rows_fingerprint
+from .loading import clear_views, load_split, rows_fingerprint
 from .sources import DataSettings, data_root, find_rows, source_for
 from .rows import Rows, join_rows, read_rows
 from .prepared import Prepared
@@ -211,6 +211,8 @@ def prepare(
             else:
                 folders[f'{task.name}/{split}/{code}'] = str(folder)
                 records += record
-    finally: shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
+    finally:
+        shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
+        clear_views()
     _check_complete(splits, folders, missing, set(required or ()) - {preparation.settings.source_language})
     return Prepared(folders, records, missing)

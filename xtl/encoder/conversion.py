@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
-from transformers.utils import cached_file
 
 from ..core.errors import UserError
 from ..core.files import write_aside
+from ..data.hub import hub_commit, hub_file, hub_files
 from .loading import IDENTITY, load_encoder, load_tokenizer
 
 # %% ../../nbs/encoder/60_conversion.ipynb #3d1a9d6a
@@ -26,10 +26,8 @@ def _file(name: str, file: str, revision: str | None) -> Path | None:
     "A file of a folder or of a repository; none where there is no such file."
     folder = Path(name).expanduser()
     if folder.is_dir(): return folder/file if (folder/file).exists() else None
-    try: found = cached_file(name, file, revision=revision or 'main', _raise_exceptions_for_missing_entries=False)
-    except Exception as error:
-        raise UserError(f"{file} of '{name}' could not be had: {' '.join(str(error).split())[:200]}") from error
-    return None if found is None else Path(found)
+    commit = hub_commit(name, revision, 'model')
+    return hub_file(name, commit, file, 'model') if file in hub_files(name, commit, 'model') else None
 
 def _parts(name: str, revision: str | None) -> list[Path]:
     "The files of the weights. Raises `UserError` when there are none."

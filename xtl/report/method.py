@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DESIGN', 'COVERS', 'COUNTED', 'SPENT', 'SPENT_CAPTION', 'DATA_CAPTION', 'text_design', 'table_ledger', 'table_spent',
-           'table_versions', 'table_data', 'table_cells']
+           'table_versions', 'data_notes', 'table_data', 'table_cells']
 
 # %% ../../nbs/report/80_method.ipynb #2acf5e09
 import html
@@ -112,7 +112,15 @@ def table_versions(
 
 DATA_CAPTION = (
     '{splits} splits; {dropped:,} rows dropped as placeholders, {realigned:,} answers realigned to where they stand.'
-    '{halved}')
+    '{halved}{notes}')
+
+def data_notes(
+    data: pd.DataFrame, # Of the splits that were read
+) -> str:               # Sentences; empty where there is nothing to say
+    "What is to be known of some rows when their scores are read."
+    if 'note' not in data: return ''
+    noted = data[data.note.fillna('').astype(bool)]
+    return ''.join(f' {r.task} {r.part} {r.language}: {r.note}.' for r in noted.itertuples())
 
 def table_data(
     found: Findings, # What the study found
@@ -123,7 +131,7 @@ def table_data(
     halved = int(data.get('halved', pd.Series(dtype=bool)).fillna(False).astype(bool).sum())
     counts = {name: int(pd.to_numeric(data[name]).sum()) for name in ('dropped', 'realigned')}
     note = f' {counted(halved, "split")} had to be halved, to be both development and test.' if halved else ''
-    caption = DATA_CAPTION.format(splits=len(data), halved=note, **counts)
+    caption = DATA_CAPTION.format(splits=len(data), halved=note, notes=data_notes(data), **counts)
     return table_html('tab-data', 'Data', caption, data.astype(object).where(data.notna(), None))
 
 # %% ../../nbs/report/80_method.ipynb #0b66e536

@@ -15,6 +15,7 @@ import yaml
 from fastcore.docments import docments
 
 from ..core.errors import UserError, closest
+from ..tasks.paper import INTERMEDIATE
 from .rules import shown
 from .settings import Study
 
@@ -144,7 +145,11 @@ PRESETS = {
         'phase2': {'learning_rate': 7e-4},
         'phase3': {'target_flops': 8e10, 'recipes': {'all': {'learning_rate': 7e-4} | _MINI_ROWS}}},
     'xtreme-base': _xtreme('base', 2e-5, {'all': {'learning_rate': 2e-5}}),
-    'xtreme-large': _xtreme('large', 1e-5, {})}
+    'xtreme-large': _xtreme('large', 1e-5, {}),
+    'xtreme-large-8': _xtreme('large', 1e-5, {}) | {
+        'name': 'xtreme-large-8', 'design': {
+            'intermediate': [t for t in INTERMEDIATE if t != 'ccg'], 'budgets': _XTREME_BUDGETS['large'],
+            'n_tasks': [0, 1, 2, 3, 5, 8], 'subset_count': 8, 'seeds': [0, 1, 2]}}}
 
 # %% ../../nbs/study/20_presets.ipynb #02965998
 def read_study(
