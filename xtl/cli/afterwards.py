@@ -64,10 +64,11 @@ def up_to_date(
 def survey(
     outlook, # An `Outlook`
 ) -> list[dict]:
-    "A row a cell: its `state` and a `note`, of what it does or why it did not end."
-    def note(status):
-        return progress_note(status) if status['state'] == 'running' else '' if status['state'] == 'done' else status['error']
-    return [dict(cell=n, state=s['state'], note=note(s)) for n, s in outlook.statuses.items()]
+    "A row a cell: its `state`, a `note` of what it does or why it did not end, and the `share` of it that is done."
+    from xtl.execution.progress import cell_shares
+    def note(status): return progress_note(status) if status['state'] == 'running' else status.get('error', '')
+    shares = cell_shares(outlook)
+    return [dict(cell=n, state=s['state'], note=note(s), share=shares[n]) for n, s in outlook.statuses.items()]
 
 def outlook_text(
     outlook, # An `Outlook`
@@ -75,9 +76,11 @@ def outlook_text(
     "How many cells are where, what compute is left, and how long it takes."
     counts = ', '.join(f'{outlook.count(s)} {s}' for s in ('done', 'running', 'failed', 'waiting'))
     ended = {n for n, s in outlook.statuses.items() if s['state'] in ('done', 'failed')}
-    left = sum(w.flops*(1 - outlook.share(n)) for n, w in outlook.work.items() if n not in ended)
+    if len(ended) == len(outlook.work): return counts
+    trained = {n: sum(p['flops'] for p in s.get('parts', {}).values()) for n, s in outlook.statuses.items()}
+    left = sum(max(0.0, w.flops - trained.get(n, 0.0)) for n, w in outlook.work.items() if n not in ended)
     total = sum(w.flops for w in outlook.work.values())
-    return f'{counts}; {left:.3g} of {total:.3g} FLOPs left, {time_left(outlook)}' if len(ended) < len(outlook.work) else counts
+    return f'{counts}; {left:.3g} of {total:.3g} FLOPs left, {time_left(outlook)}'
 
 # %% ../../nbs/cli/40_afterwards.ipynb #f1bf93e4
 @app.command('status')
@@ -92,7 +95,7 @@ def status_command(
     from xtl.execution.progress import look, planned_work
     space = opened(out)
     outlook = look(space, planned_work(space))
-    say(text_table(survey(outlook)))
+    say(text_table([{k: r[k] for k in ('cell', 'state', 'note')} for r in survey(outlook)]))
     say('\n' + outlook_text(outlook))
 
 def _watch_status(out: Path) -> None:
@@ -111,18 +114,19 @@ def _watch_status(out: Path) -> None:
             while True:
                 outlook = look(space, work, outlook)
                 rows = survey(outlook)
-                live.update(Group(_running_table(rows, outlook), Text(outlook_text(outlook))), refresh=True)
+                live.update(Group(_running_table(rows), Text(outlook_text(outlook))), refresh=True)
                 if all(r['state'] in ('done', 'failed') for r in rows): return
                 time.sleep(1)
     except Stopped: pass
 
-def _running_table(rows: list[dict], outlook):
+# %% ../../nbs/cli/40_afterwards.ipynb #0c4fc407
+def _running_table(rows: list[dict]):
     "The cells that run or failed."
     from rich.table import Table
     from rich.text import Text
     table = Table('cell', 'state', 'done', 'note', box=None, pad_edge=False)
     for r in rows:
-        share = f"{outlook.share(r['cell']):.0%}" if r['state'] == 'running' else ''
+        share = f"{r['share']:.0%}" if r['state'] == 'running' else ''
         if r['state'] in ('running', 'failed'): table.add_row(r['cell'], r['state'], share, Text(clean(r['note'])))
     return table
 

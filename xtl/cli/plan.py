@@ -59,6 +59,7 @@ def check_fit(
         raise UserError(f"{str(error).rpartition(': ')[0]}; what fits it: {fitting}") from None
     return shape_of(encoder)
 
+# %% ../../nbs/cli/20_plan.ipynb #d4d6b389
 def fitting_options(
     study,        # A `Study`
     shape,        # Of an encoder
@@ -162,6 +163,7 @@ def measured_speed(
         flops, seconds = flops + ledger.executed_flops.sum(), seconds + ledger.seconds.sum()
     return (flops/seconds, ', '.join(found)) if seconds else None
 
+# %% ../../nbs/cli/20_plan.ipynb #a97b7310
 def _speed(device: str, study, shape) -> tuple[float, str]:
     "Operations a second of a device, and where that is from."
     from xtl.tasks.paper import TASKS

@@ -54,6 +54,8 @@ def time_left(
 class Bars:
     "A bar for each worker and one over all."
     def __init__(self, progress):
+        from xtl.execution.progress import cell_shares
+        self.cell_shares = cell_shares
         self.progress, self.overall = progress, progress.add_task('all cells', total=1.0, note='')
         self.bars, self.held = [], {} # the bar of each worker, and the cell that holds it
 
@@ -71,8 +73,9 @@ class Bars:
     def show(self, outlook) -> None:
         "Draws where cells stand."
         self._hold([n for n, status in outlook.statuses.items() if status['state'] == 'running'])
+        shares = self.cell_shares(outlook)
         for bar, name in self.held.items():
-            self.progress.update(bar, completed=outlook.share(name), note=progress_note(outlook.statuses[name]))
+            self.progress.update(bar, completed=shares[name], note=progress_note(outlook.statuses[name]))
         done = f"{outlook.count('done')} of {len(outlook.work)}, {time_left(outlook)}"
         self.progress.update(self.overall, completed=outlook.done_share(), note=done)
 
@@ -102,6 +105,7 @@ def _draw(watched: Watched, stop: threading.Event) -> None:
         bars = Bars(progress)
         while not stop.wait(0.5): bars.show(watched.look())
 
+# %% ../../nbs/cli/30_run.ipynb #078da7df
 def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:
     "Runs cells with bars or lines, results growing; adds how each ended to `outcomes`."
     from xtl.execution.job import job
@@ -129,7 +133,7 @@ def _tell_outcome(outcome, which: str, outlook) -> None:
     ended = f'[{which}] {outcome.cell}: {outcome.state} in {outcome.seconds:.0f} s{why}'
     say(f'{ended}; {left}' if left else ended)
 
-# %% ../../nbs/cli/30_run.ipynb #c7bfd799
+# %% ../../nbs/cli/30_run.ipynb #da836ec8
 PREPARING = '.preparing' # The lock; beside it, in a file that ends in `.json`, how far it is
 
 @contextmanager
@@ -164,6 +168,7 @@ def _counted(items, about: Path, options: dict) -> Iterator:
             said = now
         yield item
 
+# %% ../../nbs/cli/30_run.ipynb #d4cb3ee7
 def prepared_so_far(
     out: Path, # A study's folder
 ) -> str:      # Empty where no process prepares it

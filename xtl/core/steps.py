@@ -14,6 +14,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from fastcore.basics import patch
+
 from .errors import fingerprint
 from .files import read_json, write_aside, write_json
 from .code import code_version
@@ -62,6 +64,12 @@ def _locked(path: Path, how: int) -> Iterator[None]:
         fcntl.flock(file, how)
         yield
 
+def _clear_parts(path: Path) -> None:
+    for left in path.parent.glob(f'.{path.name}.*.part'): shutil.rmtree(left)
+
+def _gone(path: Path) -> Path: return path.with_name(f'{path.name}.gone')
+
+# %% ../../nbs/core/50_steps.ipynb #7cd1c9af
 @dataclass(frozen=True)
 class Store:
     "Results of steps, each in a folder of its own."
@@ -77,46 +85,9 @@ class Store:
         "The result, computed if it is not there. Whatever `compute` raises is passed on, and nothing is kept."
         path = self.path(step)
         if not path.exists() or damage(path):
-            self._gone(path).unlink(missing_ok=True) # it is wanted again, and so is what it starts from
+            _gone(path).unlink(missing_ok=True) # it is wanted again, and so is what it starts from
             self._make(step, path)
         return step.result(path)
-
-    def _gone(self, path: Path) -> Path: return path.with_name(f'{path.name}.gone')
-
-    def made(self,
-             step: Step, # Some step
-    ) -> bool:
-        "Whether a result is there, or was there until nothing needed it any more."
-        return self.path(step).exists() or self._gone(self.path(step)).exists()
-
-    @contextmanager
-    def held(self,
-             step: Step, # What is wanted
-    ) -> Iterator:       # What `get` gives
-        "As `get`; `retire` leaves the result alone until the block ends."
-        path = self.path(step)
-        while True:
-            found = self.get(step)
-            with _locked(path, fcntl.LOCK_SH):
-                if not path.exists(): continue # retired in between
-                yield found
-                return
-
-    def retire(self,
-               step: Step, # Whose result nothing needs any more
-    ) -> bool:
-        "Removes a result and remembers that it was there; leaves one that is in use. Whether it is gone."
-        path = self.path(step)
-        if not path.exists(): return True
-        try:
-            with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                if not path.exists(): return True
-                self._gone(path).touch()
-                aside = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.part')
-                os.rename(path, aside)
-        except BlockingIOError: return False
-        shutil.rmtree(aside, ignore_errors=True)
-        return True
 
     def _make(self, step: Step, path: Path) -> None:
         "Computes a result unless another process has done so meanwhile."
@@ -135,12 +106,53 @@ class Store:
         finally: lock.release()
 
     def _write(self, step: Step, path: Path) -> None:
-        for left in path.parent.glob(f'.{path.name}.*.part'): shutil.rmtree(left) # of a process that was killed
+        _clear_parts(path) # of a process that was killed
         with write_aside(path) as aside:
             aside.mkdir()
             write_json(aside/'about.json', step.about)
             step.compute(aside)
             seal(aside)
+
+# %% ../../nbs/core/50_steps.ipynb #d7c0334e
+@patch
+def made(
+    self: Store, # Where results are
+    step: Step,  # Some step
+) -> bool:
+    "Whether a result is there, or was there until nothing needed it any more."
+    return self.path(step).exists() or _gone(self.path(step)).exists()
+
+@patch
+@contextmanager
+def held(
+    self: Store, # Where results are
+    step: Step,  # What is wanted
+) -> Iterator:   # What `get` gives
+    "As `get`; `retire` leaves the result alone until the block ends."
+    path = self.path(step)
+    while True:
+        found = self.get(step)
+        with _locked(path, fcntl.LOCK_SH):
+            if not path.exists(): continue # retired in between
+            yield found
+            return
+
+@patch
+def retire(
+    self: Store, # Where results are
+    step: Step,  # Whose result nothing needs any more
+) -> bool:
+    "Removes a result and remembers that it was there; leaves one that is in use. Whether it is gone."
+    path = self.path(step)
+    if not self.made(step): return True
+    try:
+        with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if path.exists():
+                _gone(path).touch()
+                os.rename(path, path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.part'))
+            _clear_parts(path) # those, too, of a process that was killed here
+    except BlockingIOError: return False
+    return True
 
 # %% ../../nbs/core/50_steps.ipynb #26e3869b
 @dataclass(frozen=True)
@@ -179,6 +191,7 @@ def obtain(
     processes.wait_for_everyone()
     return step.result(store.path(step))
 
+# %% ../../nbs/core/50_steps.ipynb #925b2277
 @contextmanager
 def obtained(
     store: Store, # Where results are

@@ -38,6 +38,7 @@ def read_status(
     except FileNotFoundError: return {'state': 'waiting'}
     except UserError: return {'state': 'waiting', 'error': 'its status.json is damaged'}
 
+# %% ../../nbs/execution/20_job.ipynb #ace9d7d9
 @dataclass
 class Reporter:
     """Writes where a cell's runs are to its `status.json`, at most once a second, and in `parts` what it has spent so

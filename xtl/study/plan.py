@@ -16,7 +16,7 @@ from ..tasks.recipes import recipe
 from .settings import Study
 from .designs import Cell, cells
 
-# %% ../../nbs/study/40_plan.ipynb #47fb72ed
+# %% ../../nbs/study/40_plan.ipynb #5b339062
 def training_sets(
     study: Study,    # The study
 ) -> dict[str, str]: # Target -> a fingerprint of what it is trained on, and how; its name where it is not trained
@@ -79,7 +79,7 @@ def plan_rows(
             to_do_intermediate=new2, to_do_target=new3))
     return rows
 
-# %% ../../nbs/study/40_plan.ipynb #4c8508dc
+# %% ../../nbs/study/40_plan.ipynb #786cb3ac
 def scored_first(
     study: Study,                   # The study
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval
@@ -138,7 +138,7 @@ def _lengths(study: Study, cell: Cell, costs: dict[str, float]) -> list[float]:
     "The lengths of a cell's phase 2, in the order of its targets."
     return [two for two in dict.fromkeys(phase_budgets(study, cell, c)[0] for c in costs.values()) if two]
 
-# %% ../../nbs/study/40_plan.ipynb #a6abf168
+# %% ../../nbs/study/40_plan.ipynb #af731333
 def disk_needed(
     study: Study,                   # The study
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INDEX', 'table_cells', 'update_table', 'gather', 'collect', 'collecting']
 
-# %% ../../nbs/transfer/55_collected.ipynb #9251b574
+# %% ../../nbs/transfer/55_collected.ipynb #e98592be
 import json, threading, time
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from ..study.designs import cells
 from .layout import open_workspace
 from .results import TABLES, stale_cells
 
-# %% ../../nbs/transfer/55_collected.ipynb #d1051a33
+# %% ../../nbs/transfer/55_collected.ipynb #17a010a1
 INDEX = b'xtl.cells' # Where a table keeps, for each cell, its version and its number of rows
 
 def _version(folder: Path) -> list[int]:
@@ -35,7 +35,7 @@ def table_cells(
     try: return json.loads((pq.read_schema(path).metadata or {}).get(INDEX, b'{}'))
     except (OSError, ValueError, pa.ArrowException): return {}
 
-# %% ../../nbs/transfer/55_collected.ipynb #80118476
+# %% ../../nbs/transfer/55_collected.ipynb #94958d32
 def _parts(path: Path, wanted: dict[str, list[int]], folder: Path) -> Iterable[tuple[list[str], pa.Table]]:
     "The rows of the wanted cells: neighbours that the table has already in one piece, others from their own files."
     known, starts, at = table_cells(path), {}, 0
@@ -61,14 +61,14 @@ def update_table(
     known = table_cells(path)
     if path.exists() and {c: v for c, (v, _) in known.items()} == wanted: return
     parts = list(_parts(path, wanted, folder))
-    rows = {p[0]: t.num_rows for p, t in parts if len(p) == 1} | {c: known[c][1] for p, _ in parts if len(p) > 1 for c in p}
+    rows = {c: t.num_rows if len(p) == 1 else known[c][1] for p, t in parts for c in p}
     filled = [t for _, t in parts if t.num_rows] or [t for _, t in parts][:1] or [pa.table({})]
     table = pa.concat_tables(filled, promote_options='permissive') # a column may have been empty so far
     index = {INDEX: json.dumps({c: [wanted[c], rows[c]] for c in sorted(wanted)})}
     table = table.replace_schema_metadata((table.schema.metadata or {}) | index)
     with write_aside(path) as aside: pq.write_table(table, aside)
 
-# %% ../../nbs/transfer/55_collected.ipynb #6f189605
+# %% ../../nbs/transfer/55_collected.ipynb #e8a293bf
 def gather(
     out: Path,             # A study's folder
     finished: list[str],   # Its finished cells
@@ -93,7 +93,7 @@ def collect(
     stale = stale_cells(space, accept_code, look=False)
     return gather(space.out, [c.name for c in cells(space.study) if c.name not in stale])
 
-# %% ../../nbs/transfer/55_collected.ipynb #0ee7a367
+# %% ../../nbs/transfer/55_collected.ipynb #9dc72c23
 @contextmanager
 def collecting(
     out: Path,           # A study's folder

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
@@ -98,11 +99,6 @@ class IntermediateRun:
         s = self.space.study.phase2
         return Schedule(s.learning_rate, s.warmup*self.space.phase2_budgets[0], s.schedule, s.cooldown)
 
-    @cached_property
-    def ends(self) -> tuple[float, ...]:
-        "Where budgets leave the trunk, in operations, smallest first; none without a trunk."
-        return tuple(sorted({e for e in map(self.schedule.trunk_end, self.space.phase2_budgets) if e}))
-
     @property
     def batch_sizes(self) -> dict[str, int]: return {t: self.space.recipe(t).batch_size for t in self.tasks}
 
@@ -124,6 +120,12 @@ class IntermediateRun:
         return self.space.training_key | dict(
             rows=rows, batch_sizes=self.batch_sizes, sampling=[how.sampling, how.cap, how.temperature],
             settings=asdict(self.settings), schedule=asdict(self.schedule))
+
+# %% ../../nbs/transfer/20_phase2.ipynb #39614b9a
+@patch(as_prop=True)
+def ends(self: IntermediateRun) -> tuple[float, ...]:
+    "Where budgets leave the trunk, in operations, smallest first; none without a trunk."
+    return tuple(sorted({e for e in map(self.schedule.trunk_end, self.space.phase2_budgets) if e}))
 
 # %% ../../nbs/transfer/20_phase2.ipynb #c36820a3
 def encoder_after(
@@ -222,6 +224,7 @@ def leave_trunks(
         if following: readers.append(Trunk(space, run, following))
         if all(space.store.made(r) for r in readers): space.store.retire(Trunk(space, run, end))
 
+# %% ../../nbs/transfer/20_phase2.ipynb #1267946f
 def intermediate(
     run: IntermediateRun,                   # The subset and seed
     budget: float,                  # Executed operations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.files import write_json
+from ..core.files import read_json, write_json
 from ..core.steps import obtain, obtained
 from ..data.prepared import Prepared
 from ..encoder.heads import HeadSpec
@@ -81,6 +81,12 @@ def _retrieve(space: Workspace, target: str, begin: Path | None, observe: Callab
 # %% ../../nbs/transfer/30_phase3.ipynb #7a6482a8
 HEAD = 'target' # What the head is called in training, whichever targets it serves
 
+def _training_rows(space: Workspace, target: str) -> str:
+    "A fingerprint of the rows that a target is trained on, as they were read; neither name nor code is in it."
+    folder = space.prepared.folders[f'{target}/train/{space.study.data.source_language}']
+    return read_json(Path(folder)/'about.json')['inputs']['rows']
+
+# %% ../../nbs/transfer/30_phase3.ipynb #8b1a80bb
 @dataclass(frozen=True)
 class TargetRun(Training):
     """Targets of one training set trained and scored: a folder with `scores.parquet`, `layers.parquet`, `predictions`,
@@ -94,7 +100,7 @@ class TargetRun(Training):
     @property
     def settings(self):
         "How it is trained."
-        how, rows = self.space.recipe(self.targets[0]), self.space.training_rows(self.targets[0])
+        how, rows = self.space.recipe(self.targets[0]), _training_rows(self.space, self.targets[0])
         return self.space.train_settings(['target', rows, self.seed], how.weight_decay, how.max_grad_norm)
 
     def inputs(self) -> dict:
@@ -150,7 +156,7 @@ def _scored(space: Workspace, target: str, state: State, observe: Callable | Non
     def one(code): return evaluate(state.model, target, prepared.load(target, 'test', code), precision, HEAD)
     return {code: one(code) for code in _languages(space.prepared, target, observe)}
 
-# %% ../../nbs/transfer/30_phase3.ipynb #db11c958
+# %% ../../nbs/transfer/30_phase3.ipynb #d871a246
 def target_run(
     space: Workspace,               # The study
     targets: tuple[str, ...],       # Targets of one training set, or one retrieval target

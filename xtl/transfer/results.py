@@ -85,7 +85,7 @@ def staleness(
     "Why a cell has to run, if it has to."
     return _stale(cell_folder(space, cell), cell_key(space, cell), accept_code, look=True)
 
-# %% ../../nbs/transfer/50_results.ipynb #4ee99dc1
+# %% ../../nbs/transfer/50_results.ipynb #c69b9db1
 def leave_phase2(
     out: Path,                 # A study's folder
     accept_code: bool = False, # Whether cells of other versions of the code count as finished

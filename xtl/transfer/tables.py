@@ -54,7 +54,8 @@ def cell_settings(
     encoder = dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'])
     trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
     versions = {f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES}
-    return dict(**encoder, rows_fingerprint=fingerprint(space.prepared.names(target)), **study.columns(), **trained, code=cell_code(),
+    rows = fingerprint(space.prepared.names(target))
+    return dict(**encoder, rows_fingerprint=rows, **study.columns(), **trained, code=cell_code(),
                 python=python_version(), **versions)
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b

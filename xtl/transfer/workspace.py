@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.errors import fingerprint
-from ..core.files import read_json
 from ..core.steps import Store
 from ..tasks.paper import TASKS, task
 from ..tasks.recipes import Recipe, recipe
@@ -56,11 +55,6 @@ class Workspace:
             rows = self.prepared.name(name, 'train', self.study.data.source_language)
             return fingerprint([rows, asdict(self.recipe(name))])
         return {n: trained_on(n) if task(n).train else n for n in self.study.design.targets}
-
-    def training_rows(self, target: str) -> str:
-        "A fingerprint of the rows that a target is trained on, as they were read; neither name nor code is in it."
-        folder = self.prepared.folders[f'{target}/train/{self.study.data.source_language}']
-        return read_json(Path(folder)/'about.json')['inputs']['rows']
 
     @cached_property
     def training_key(self) -> dict:
