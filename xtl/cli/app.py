@@ -155,7 +155,7 @@ def chosen_study(
     settings = {k: v | given.get(k, {}) if isinstance(v, dict) else given.get(k, v) for k, v in asdict(study).items()}
     return check_places(study_from(settings, f"study '{name}'"))
 
-# %% ../../nbs/cli/10_app.ipynb #152908d6
+# %% ../../nbs/cli/10_app.ipynb #12c472c3
 def _fewer_tasks(design, given: dict) -> None:
     "Where fewer tasks were named than the study's own numbers of tasks, lowers those, and says so."
     tasks = given.get('intermediate')

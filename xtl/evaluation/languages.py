@@ -47,12 +47,13 @@ PREDICT: dict[str, Callable] = dict(
 
 def evaluate(
     model: TransferModel,  # Trained on the target
-    target: str,           # Name of the target, and of the head
+    target: str,           # Name of the target
     encoded: Encoded,      # Its test rows in one language
     precision: str = 'no', # Accelerate's mixed precision
+    head: str | None = None, # Name of the head, where it is not the target's
 ) -> Evaluated:
     "Predictions and scores of a trained target in one language."
-    predictions = PREDICT[encoded.head](read_logits(model, target, encoded, precision), encoded)
+    predictions = PREDICT[encoded.head](read_logits(model, head or target, encoded, precision), encoded)
     return Evaluated(predictions, score(target, encoded.info['language'], gold_of(target, encoded), predictions), [])
 
 # %% ../../nbs/evaluation/70_languages.ipynb #79899950

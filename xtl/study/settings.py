@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Places', 'LanguageCode', 'LanguageCodes', 'DESIGNS', 'Subsets', 'IntermediateTasks', 'Targets', 'Wholes', 'Budgets',
-           'Controls', 'WITHOUT_EFFECT', 'ELSEWHERE', 'Group', 'EncoderSettings', 'DataPlaces', 'Design', 'Mixture',
-           'Phase2', 'Phase3', 'Retrieval', 'Device', 'has_budgets', 'Study']
+           'Controls', 'Kept', 'WITHOUT_EFFECT', 'ELSEWHERE', 'Group', 'EncoderSettings', 'DataPlaces', 'Design',
+           'Mixture', 'Phase2', 'Phase3', 'Retrieval', 'Device', 'has_budgets', 'Study']
 
 # %% ../../nbs/study/10_settings.ipynb #865e4c97
 from collections.abc import Callable
@@ -189,6 +189,8 @@ class Retrieval(Group):
     # The nearest sentence in Tatoeba by 'cosine' or by 'margin'
     tatoeba_similarity: Literal['cosine', 'margin'] = 'cosine'
 
+Kept = Annotated[tuple[Literal['trunk', 'intermediate'], ...], AfterValidator(once)]
+
 @dataclass(frozen=True, config=CHECKED)
 class Device(Group):
     "How the arithmetic is done."
@@ -201,6 +203,9 @@ class Device(Group):
     # Processes of a cell, each with a GPU of its own; more than one start by Accelerate's launcher
     processes: Count = 1
     checkpoint_seconds: Positive = 600.0 # Time between two checkpoints of a run
+    # What stays in the store after its last use: 'trunk' (states that a longer budget goes on from),
+    # 'intermediate' (encoders after phase 2)
+    keep: Kept = ()
 
 # %% ../../nbs/study/10_settings.ipynb #cbb9fd35
 def _check_design(design: Design) -> None:
@@ -333,7 +338,7 @@ def but(
 # %% ../../nbs/study/10_settings.ipynb #8eee57a9
 ELSEWHERE = { # Group -> settings that a key holds by content, or that no result depends on
     'encoder': ('name', 'revision'), 'data': ('source', 'revisions', 'sources', 'languages', 'max_train', 'max_test'),
-    'device': ('checkpoint_seconds',)}
+    'device': ('checkpoint_seconds', 'keep')}
 
 @patch
 def settings_key(self: Study) -> dict: # Group -> setting -> value, as JSON has them

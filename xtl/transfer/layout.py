@@ -10,6 +10,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
+
 from ..core.errors import UserError
 from ..core.files import read_json, write_aside, write_json
 from ..core.steps import Store
@@ -27,7 +29,7 @@ from ..evaluation.languages import gold_of
 from ..study.settings import Study
 from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
-from ..study.plan import in_flops, phase_budgets
+from ..study.plan import in_flops, phase_budgets, plan_rows
 from .workspace import Workspace, epoch_cost
 from .places import data_settings, pinned, used_tasks
 
@@ -89,6 +91,8 @@ def _keep(space: Workspace) -> None:
     with write_aside(space.out/'study.yaml') as aside: aside.write_text(text, encoding='utf-8')
     write_json(space.out/'versions.json', {p: version(p) for p in PACKAGES})
     write_json(space.out/'data.json', prepared.records)
+    plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets))
+    with write_aside(space.out/'plan.parquet') as aside: plan.to_parquet(aside)
     write_json(space.out/'workspace.json', dict(
         folders=prepared.folders, missing=prepared.missing, identity=space.identity, shape=asdict(space.shape),
         target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
