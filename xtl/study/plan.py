@@ -7,7 +7,7 @@ __all__ = ['PUBLISHED', 'XLM_R', 'phase_budgets', 'plan_rows', 'in_flops', 'stor
 
 # %% ../../nbs/study/40_plan.ipynb #76f73bf7
 from ..core.errors import UserError
-from ..tasks.paper import TARGETS
+from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from .settings import Study
 from .designs import Cell, cells
@@ -95,6 +95,6 @@ def target_costs_on_paper(
         if how.target_flops is not None: return how.target_flops
         (weights, layers, width, _), (rows, tokens) = XLM_R[encoder], PUBLISHED[name]
         rows = min(rows, study.data.max_train or rows)
-        epochs = recipe(TARGETS[name], how.recipe, how.recipes).epochs
+        epochs = recipe(task(name), how.recipe, how.recipes).epochs
         return epochs*rows*3*(2*weights*tokens + 4*layers*width*tokens**2)
-    return {t: cost(t) if TARGETS[t].train else 0.0 for t in study.design.targets}
+    return {t: cost(t) if task(t).train else 0.0 for t in study.design.targets}

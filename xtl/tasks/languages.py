@@ -154,7 +154,7 @@ def language(
 def add_languages(
     found: dict[str, Language], # By code
 ) -> None:
-    "Makes languages known for as long as the process lasts. Raises `UserError` for one of XTREME or the embedded world."
+    "Makes languages known while the process lasts. Raises `UserError` for one of XTREME or the embedded world."
     for code in found:
         if code in LANGUAGES and LANGUAGES[code].world != 'other':
             raise UserError(f"'{code}' is {LANGUAGES[code].name}, of which all is known: leave it out")
