@@ -152,7 +152,7 @@ def pair_scores(
     precision, recall = right/len(predictions), right/len(gold)
     return {'f1': 2*precision*recall/(precision + recall) * 100, 'precision': precision * 100, 'recall': recall * 100}
 
-# %% ../../nbs/evaluation/10_metrics.ipynb #d0edc6e5
+# %% ../../nbs/evaluation/10_metrics.ipynb #a9f60ab5
 def macro_f1(
     gold: Sequence[str],        # The right labels
     predictions: Sequence[str], # The predicted ones, in the same order

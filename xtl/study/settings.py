@@ -303,7 +303,7 @@ def _check_recipes(phase3: Phase3) -> None:
             else: why = f'its runs read {", ".join(sorted(read))} alone'
             raise UserError(f'`{setting}` in `phase3.recipes: {key}` has no effect: {why}')
 
-# %% ../../nbs/study/10_settings.ipynb #1a0f51e6
+# %% ../../nbs/study/10_settings.ipynb #46b570a1
 def _mapping(value) -> dict:
     if not isinstance(value, dict): raise ValueError('a mapping of names to definitions')
     return value
