@@ -13,8 +13,8 @@ import typer
 
 from ..core.errors import UserError, closest
 from .app import (
-    Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Seeds, Settings, StudyName, Targets, app,
-    chosen_study, say, text_table)
+    Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Packs, Seeds, Settings, StudyName, Targets,
+    app, chosen_study, say, text_table)
 
 # %% ../../nbs/cli/20_plan.ipynb #31b0f44c
 def progress_bar(
@@ -126,13 +126,14 @@ Yaml = Annotated[bool, typer.Option('--yaml', help='Print the study as YAML to s
 def plan_command(
     study: StudyName, data: Data = None, encoder: EncoderName = None, budget: Budgets = None, n_tasks: Numbers = None,
     seeds: Seeds = None, intermediate: Intermediate = None, targets: Targets = None, languages: Languages = None,
-    ccgbank: Ccgbank = None, set: Settings = None, device: Device = None, power: Power = None, yaml: Yaml = False,
+    ccgbank: Ccgbank = None, pack: Packs = None, set: Settings = None, device: Device = None, power: Power = None,
+    yaml: Yaml = False,
 ):
     "Shows the cells of a study and their cost in floating-point operations, before anything runs."
     from xtl.study.plan import plan_rows, stored_bytes
     from xtl.study.presets import study_yaml
     chosen = chosen_study(study, set, data=data, encoder=encoder, budget=budget, n_tasks=n_tasks, seeds=seeds,
-                          intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank)
+                          intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank, pack=pack)
     if device not in (None, 'here'): _peak(device)
     if yaml: return say(study_yaml(chosen, comments=True), end='')
     chosen, costs, shape = _on_paper(chosen)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['line_of', 'with_definitions', 'with_packs']
 
-# %% ../../nbs/study/15_definitions.ipynb #c283ac24d
+# %% ../../nbs/study/15_definitions.ipynb #cee0072e7
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import yaml
 
 from ..core.errors import UserError, closest
 from ..tasks.definitions import WrongDefinition, absolute_files, check_files, define
+from ..tasks.packs import PACKS
 
-# %% ../../nbs/study/15_definitions.ipynb #c322b4edb
+# %% ../../nbs/study/15_definitions.ipynb #c4e8761f4
 def line_of(
     text: str,   # YAML
     at: tuple,   # Names on the way to a value
@@ -28,7 +29,7 @@ def line_of(
         line, node = found[0].start_mark.line + 1, found[1]
     return line
 
-# %% ../../nbs/study/15_definitions.ipynb #c56e02cfd
+# %% ../../nbs/study/15_definitions.ipynb #c22626c3e
 def _located(text: str, where: str, languages, tasks, look: bool) -> None:
     "Reads definitions, to tell what is wrong with its line."
     try:
@@ -55,7 +56,7 @@ def _read_file(name: str, path: Path, read: Callable, look: bool) -> dict:
     _located(text, str(path), languages, tasks, look)
     return dict(languages=languages, tasks=tasks)
 
-# %% ../../nbs/study/15_definitions.ipynb #c4e1bbb80
+# %% ../../nbs/study/15_definitions.ipynb #c76b14347
 def with_definitions(
     settings: dict,     # As a study's YAML gives them
     text: str,          # The YAML
@@ -74,16 +75,15 @@ def with_definitions(
     _located(text, str(where), languages, tasks, look)
     return settings | dict(tasks=tasks, languages=languages)
 
-# %% ../../nbs/study/15_definitions.ipynb #cc5d0e677
+# %% ../../nbs/study/15_definitions.ipynb #c639a6fe3
 def with_packs(
     settings: dict,     # Of a study: group -> setting -> value
     names: list[str],   # Packs
-    packs: dict,        # Pack -> `tasks` and `languages`
 ) -> dict:
     "The settings with the packs' tasks among its own and among its targets. Raises `UserError` for an unknown pack."
     tasks, targets = dict(settings.get('tasks', {})), list(settings['design']['targets'])
     for name in names:
-        held = packs[closest(name, packs, 'pack')]
+        held = PACKS[closest(name, PACKS, 'pack')]
         tasks |= held
         targets += [t for t in held if t not in targets]
     return settings | dict(tasks=tasks, design=settings['design'] | dict(targets=targets))
