@@ -15,8 +15,8 @@ import typer
 
 from ..core.errors import UserError, closest
 from .app import (
-    Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Seeds, Settings, StudyName, Targets, app,
-    chosen_study, say, text_table)
+    Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Packs, Seeds, Settings, StudyName, Targets,
+    app, chosen_study, say, text_table)
 
 # %% ../../nbs/cli/20_plan.ipynb #31b0f44c
 def progress_bar(
@@ -33,8 +33,8 @@ def _on_paper(study):
     from dataclasses import astuple
     from xtl.study.plan import XLM_R, target_costs_on_paper
     from xtl.training.cost import Shape
-    name, unknown = study.encoder.name, study.data.source == 'mini' and study.phase3.target_flops is None
-    if study.design.budget_unit == 'epochs' or unknown:
+    name, unknown = study.encoder.name, study.data.source == 'mini' or set(study.design.targets) & set(study.tasks)
+    if study.design.budget_unit == 'epochs' or (study.phase3.target_flops is None and unknown):
         import tempfile
         from xtl.transfer.layout import lay_out
         with tempfile.TemporaryDirectory() as folder: space = lay_out(study, folder, progress_bar)
@@ -87,11 +87,11 @@ def fitting_options(
 def _check_lengths(study, longest: int) -> None:
     "Raises `UserError` for rows longer than the study's encoder can read."
     from xtl.data.preparation import check_length
-    from xtl.tasks.paper import TASKS
+    from xtl.tasks.paper import task
     from xtl.tasks.recipes import recipe
     from xtl.transfer.layout import used_tasks
     for name in (*used_tasks(study), *study.design.targets):
-        check_length(TASKS[name], recipe(TASKS[name], study.phase3.recipe, study.phase3.recipes), longest)
+        check_length(task(name), recipe(task(name), study.phase3.recipe, study.phase3.recipes), longest)
 
 # %% ../../nbs/cli/20_plan.ipynb #5cbc52ce
 def plan_text(
@@ -166,14 +166,14 @@ def measured_speed(
 # %% ../../nbs/cli/20_plan.ipynb #b54ab9b7
 def _speed(device: str, study, shape) -> tuple[float, str]:
     "Operations a second of a device, and where that is from."
-    from xtl.tasks.paper import TASKS
+    from xtl.tasks.paper import task
     from xtl.tasks.recipes import recipe
     from xtl.training.cost import TYPICAL_SHARE, calibrated_rate, this_device
     known = this_device().name if device == 'here' else device
     if measured := measured_speed(Path('runs'), known, shape, study.device.precision):
         return measured[0], f'{measured[0]:.3g} FLOP/s, as measured in {measured[1]}'
     if device != 'here': return (p := _peak(device))*TYPICAL_SHARE, f'{TYPICAL_SHARE:.0%} of {p:.3g} FLOP/s'
-    how = recipe(TASKS[study.design.targets[0]], study.phase3.recipe, study.phase3.recipes)
+    how = recipe(task(study.design.targets[0]), study.phase3.recipe, study.phase3.recipes)
     rate = calibrated_rate(shape, how.max_length//2, how.batch_size, study.device.precision)
     return rate, f'{rate:.3g} FLOP/s, as measured on {how.batch_size} rows of {how.max_length//2} tokens'
 
@@ -221,14 +221,15 @@ Yaml = Annotated[bool, typer.Option('--yaml', help='Print the study as YAML to s
 def plan_command(
     study: StudyName, data: Data = None, encoder: EncoderName = None, budget: Budgets = None, n_tasks: Numbers = None,
     seeds: Seeds = None, intermediate: Intermediate = None, targets: Targets = None, languages: Languages = None,
-    ccgbank: Ccgbank = None, set: Settings = None, device: Device = None, power: Power = None, yaml: Yaml = False,
+    ccgbank: Ccgbank = None, pack: Packs = None, set: Settings = None, device: Device = None, power: Power = None,
+    yaml: Yaml = False,
 ):
     "Shows the cells of a study and their cost in floating-point operations, before anything runs."
     from dataclasses import astuple
     from xtl.study.plan import disk_needed, plan_rows, scored_first, scoring_on_paper, training_sets
     from xtl.study.presets import study_yaml
     chosen = chosen_study(study, set, data=data, encoder=encoder, budget=budget, n_tasks=n_tasks, seeds=seeds,
-                          intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank)
+                          intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank, pack=pack)
     if device not in (None, 'here'): _peak(device)
     if yaml: return say(study_yaml(chosen, comments=True), end='')
     chosen, costs, shape = _on_paper(chosen)

@@ -18,8 +18,8 @@ import typer
 
 from ..core.errors import UserError
 from .app import (
-    Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Seeds, Settings, StudyName, Targets, app,
-    chosen_study, clean, say, writable_folder)
+    Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Packs, Seeds, Settings, StudyName, Targets,
+    app, chosen_study, clean, say, writable_folder)
 from .plan import check_fit, progress_bar
 
 # %% ../../nbs/cli/30_run.ipynb #ff482bd5
@@ -239,12 +239,12 @@ def run_command(
     study: StudyName, out: OutFolder = None, data: Data = None, encoder: EncoderName = None, workers: Workers = None,
     scheduler: Scheduler = None, slurm: Slurm = None, threads: Threads = 1, budget: Budgets = None,
     n_tasks: Numbers = None, seeds: Seeds = None, intermediate: Intermediate = None, targets: Targets = None,
-    languages: Languages = None, ccgbank: Ccgbank = None, set: Settings = None, cell_limit: CellLimit = None,
-    hang_limit: HangLimit = 3600, accept_code: AcceptCode = False,
+    languages: Languages = None, ccgbank: Ccgbank = None, pack: Packs = None, set: Settings = None,
+    cell_limit: CellLimit = None, hang_limit: HangLimit = 3600, accept_code: AcceptCode = False,
 ):
     "Runs the cells of a study that are not finished, each an executed notebook, and collects the results."
     chosen = chosen_study(study, set, data=data, encoder=encoder, budget=budget, n_tasks=n_tasks, seeds=seeds,
-                          intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank)
+                          intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank, pack=pack)
     folder = writable_folder(Path('runs')/chosen.name if out is None else out, '--out')
     say(f"study '{chosen.name}' in {folder}: loading the libraries ...")
     from xtl.execution.worker import Limits

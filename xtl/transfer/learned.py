@@ -40,7 +40,8 @@ class Learned(Step):
         model.to(Accelerator(mixed_precision=study.device.precision).device)
         rows = []
         for task in run.tasks:
-            encoded = replace(space.prepared.load(task, 'test', study.data.source_language), labels=splits[task].labels)
+            encoded = space.prepared.load(task, 'test', study.data.source_language)
+            if encoded.head == 'token': encoded = replace(encoded, labels=splits[task].labels)
             scores = evaluate_intermediate(model, task, encoded, study.device.precision)
             rows += [dict(task=task, metric=m, score=s) for m, s in scores.items()]
         pd.DataFrame(rows).to_parquet(into/'scores.parquet')

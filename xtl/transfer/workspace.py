@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.errors import fingerprint
 from ..core.steps import Store
-from ..tasks.paper import TASKS, task
+from ..tasks.paper import task
 from ..tasks.recipes import Recipe, recipe
 from ..data.tokens import Encoded
 from ..data.prepared import Prepared
@@ -40,7 +40,7 @@ class Workspace:
 
     def recipe(self, name: str) -> Recipe:
         "How a task is fine-tuned in this study."
-        return recipe(TASKS[name], self.study.phase3.recipe, self.study.phase3.recipes)
+        return recipe(task(name), self.study.phase3.recipe, self.study.phase3.recipes)
 
     def train_settings(self, seed: list, weight_decay: float, max_grad_norm: float) -> TrainSettings:
         "How a run of either phase is trained; its seed follows from a few names and numbers."
