@@ -280,7 +280,7 @@ def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path):
 def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, tmp_path, xtl):
     "Its first phase is left to be done again and again by an encoder that kills the kernel when it is read."
     out = tmp_path/'out'
-    code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', '--set', 'design.controls=[none]',
+    code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', '--set', 'design.controls=[none]', '--set', 'design.budgets=[]',
                        PYTHONPATH=kernels_that(tmp_path, KILLED))
     assert code == 1, err
     assert 'failed: none-r0: its kernel was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)' in err, err
