@@ -49,7 +49,7 @@ def _check_lengths(study, longest: int) -> None:
     from xtl.data.preparation import check_length
     from xtl.tasks.paper import TASKS
     from xtl.tasks.recipes import recipe
-    from xtl.transfer.layout import used_tasks
+    from xtl.transfer.places import used_tasks
     for name in (*used_tasks(study), *study.design.targets):
         check_length(TASKS[name], recipe(TASKS[name], study.phase3.recipe, study.phase3.recipes), longest)
 

@@ -18,7 +18,7 @@ from IPython.display import HTML
 from ..tasks.languages import LANGUAGES
 from ..tasks.paper import TARGETS
 from .findings import Findings, flops_text
-from .style import missing
+from .style import LINK, missing
 from .figures import AGAINST, executed_compute, scored_tiers
 from .details import featured_rows, resource
 
@@ -78,8 +78,7 @@ def best_of(
 # %% ../../nbs/report/60_tables.ipynb #44a5181e
 TABLE = (
     '<!--| quarto-html-table-processing: none --><div class="xtl-table{wide}" id="{name}" data-fixed="{fixed}">'
-    '<p class="xtl-caption"><b>{title}.</b> {caption}<a class="xtl-permalink" href="#{name}" '
-    'aria-label="Link to: {title}">#</a></p><div class="xtl-tools">{link}</div>'
+    '<p class="xtl-caption"><b>{title}.</b> {caption}' + LINK + '</p><div class="xtl-tools">{link}</div>'
     '<div class="xtl-scroll{tall}" tabindex="0" role="region" aria-label="{title}">'
     '<table data-quarto-disable-processing="true"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     '</div>')
