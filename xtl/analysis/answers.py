@@ -236,6 +236,7 @@ def _quotient(fit: Fit, top: np.ndarray, bottom: np.ndarray, columns: np.ndarray
 # %% ../../nbs/analysis/50_answers.ipynb #d8634da1
 def trade_off(
     fit: Fit,         # A study
+    languages: str | None = None, # 'these' or 'like them'; by default `these`, but of low − high `like them`
 ) -> pd.DataFrame:    # group, quantity (of `SLOPES`, or 'doublings per task'), value, low, high, p, languages, subsets
     "What compute and tasks bring, of all languages, tiers and low − high; what the study does not tell is absent."
     weights = slope_weights(fit.points)
@@ -243,7 +244,7 @@ def trade_off(
     names = ['group', 'quantity', 'value', 'low', 'high', 'p', 'languages', 'subsets']
     if not weights or not len(columns): return pd.DataFrame(columns=names)
     rows = {name: w @ fit.layout.weights for name, w in weights.items()}
-    found = scoped(fit, np.array(list(rows.values())), columns)
+    found = scoped(fit, np.array(list(rows.values())), columns, languages)
     tables = [tidy(fit, found, pd.DataFrame({'quantity': list(rows)}), columns, 'value')[names]]
     if 'per task' in rows: tables.append(_quotient(fit, rows['per task'], rows['per doubling'], main_columns(fit)))
     table = pd.concat([t for t in tables if len(t)], ignore_index=True)

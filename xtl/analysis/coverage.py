@@ -6,10 +6,12 @@
 __all__ = ['DESIGNS', 'check_study', 'coverage']
 
 # %% ../../nbs/analysis/80_coverage.ipynb #b595107f
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from ..tasks.languages import LANGUAGES
+from ..study.presets import read_study
 from .simulation import USUAL, Design, Noise, Simulated, World, simulate_scores
 from .panel import Panel, simulated_panel
 from .groups import GAP
@@ -17,17 +19,14 @@ from .intervals import ALL_SUBSETS, LIKE_THEM, THESE, Fit, Scoped, fit_panel, re
 from .answers import against, best_number, main_columns, most_gained, slope_weights
 from .contributions import contribution_weights
 from .checks import set_aside
+from .power import planned_design
 
 # %% ../../nbs/analysis/80_coverage.ipynb #463a93f8
-_XTREME = ('en', *(c for c, l in LANGUAGES.items() if l.world == 'xtreme' and c != 'en'))
-_BASE = dict(budgets=(2.5e15, 5e15, 7.5e15, 1e16), numbers=(1, 2, 3, 5, 9), languages=_XTREME)
-_MORE = dict(control_seeds=6, full_seeds=6)
-DESIGNS = {
-    'mini': Design((1e11, 1.6e11, 2.4e11), (1, 3, 9), 2, 1, control_seeds=3, full_seeds=3),
-    'xtreme-base': Design(**_BASE, subsets=9, seeds=3, control_seeds=9, full_seeds=9),
-    'all': Design((2.5e15, 1e16), (1, 2, 9), seeds=2, languages=_XTREME, design='all', **_MORE),
-    'nested': Design(**_BASE, seeds=3, design='nested', **_MORE),
-}
+DESIGNS = {name: planned_design(read_study(name)) for name in ('mini', 'xtreme-base')}
+_SIX = replace(DESIGNS['xtreme-base'], control_seeds=6, full_seeds=6)
+DESIGNS |= {
+    'all': replace(_SIX, budgets=(2.8e15, 2.8e16), numbers=(1, 2, 9), seeds=2, design='all'),
+    'nested': replace(_SIX, design='nested')}
 
 # %% ../../nbs/analysis/80_coverage.ipynb #1a5dee7e
 def _truths(fit: Fit, made: Simulated) -> dict[tuple[str, str], np.ndarray]:

@@ -15,9 +15,9 @@ from scipy.stats import t as student
 
 from ..core.errors import UserError
 from .panel import Panel
-from .groups import GAP, groups_of
+from .groups import GAP, Group, groups_of
 from .layout import Layout, layout
-from .strata import Strata, strata, variance, variance_parts
+from .strata import Strata, part_sizes, satterthwaite, strata, variance, variance_parts
 
 # %% ../../nbs/analysis/40_intervals.ipynb #34d1822b
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ class Fit:
         return int(found[0])
 
 # %% ../../nbs/analysis/40_intervals.ipynb #cae831ef
+def _samples_of(pairs: pd.DataFrame, group: Group) -> tuple[np.ndarray, ...]:
+    "A group's sides; those that share languages are one sample, of differences."
+    spoken = [set(pairs.language[side != 0]) for side in group.sides]
+    return (group.weights,) if set.intersection(*spoken) else group.sides
+
 def fit_panel(
     panel: Panel,                         # Scores
     kinds: tuple[str, ...] | None = None, # Kinds of groups; all by default
@@ -92,7 +97,7 @@ def fit_panel(
     members = groups_of(panel, kinds)
     columns, samples, end = [g.weights[:, None] for g in members], [], len(members)
     for number, group in enumerate(members):
-        for side in group.sides:
+        for side in _samples_of(panel.pairs, group):
             sample = language_sample(panel.pairs, side)
             start, end = end, end + (sample.deviation.shape[1] if sample else 0)
             samples.append((number, sample, slice(start, end)))
@@ -138,19 +143,18 @@ def t_intervals(
 
 # %% ../../nbs/analysis/40_intervals.ipynb #743b021d
 def _with_languages(fit: Fit, group: int, parts: list[np.ndarray], freedom: list[float], seen: np.ndarray):
-    "Of one group's sums: variance, and its square by freedom, with languages a sample; `parts` are of all columns."
+    "Of one group's sums: variance and degrees of freedom, with languages a sample; `parts` are of all columns."
     own = [p[:, group] for p in parts]
-    net, languages, spread = list(own), np.zeros(len(seen)), np.zeros(len(seen))
+    net, languages, their = list(own), [], []
     for number, sample, columns in fit.samples:
         if number != group: continue
         if sample is None: return np.full(len(seen), np.nan), np.full(len(seen), np.nan)
         net = [n - sample.ratio*p[:, columns].sum(1) for n, p in zip(net, parts)]
-        value = sample.ratio*(seen[:, columns]**2).sum(1)
-        languages, spread = languages + value, spread + value**2/sample.freedom
-    alone, both = sum(own, np.zeros(len(seen))), sum(net, languages)
-    for n, df in zip(net, freedom): spread = spread + n**2/df
-    least = sum((o**2/df for o, df in zip(own, freedom)), np.zeros(len(seen)))
-    return np.maximum(alone, both), np.where(both > alone, spread, least)
+        languages.append(sample.ratio*(seen[:, columns]**2).sum(1))
+        their.append(sample.freedom)
+    alone, both = sum(own, np.zeros(len(seen))), sum([*net, *languages], np.zeros(len(seen)))
+    wide, least = satterthwaite([*net, *languages], [*freedom, *their]), satterthwaite(own, freedom)
+    return np.maximum(alone, both), np.where(both > alone, wide, least)
 
 def contrast(
     fit: Fit,                          # A study
@@ -163,14 +167,12 @@ def contrast(
     groups = np.arange(len(fit.groups)) if columns is None else np.asarray(columns, int)
     parts = variance_parts(fit.layout, fit.strata, rows, every)
     if like:
-        size = [np.outer(p.coefficient, np.zeros(fit.values.shape[1]) if p.square is None else p.square) for p in parts]
-        seen = rows @ fit.values
-        found = [_with_languages(fit, g, size, [p.freedom for p in parts], seen) for g in groups]
-        total, spread = (np.array([f[i] for f in found]).T.reshape(len(rows), len(groups)) for i in (0, 1))
+        sizes, seen = part_sizes(parts, fit.values.shape[1]), rows @ fit.values
+        found = [_with_languages(fit, g, sizes, [p.freedom for p in parts], seen) for g in groups]
+        total, freedom = (np.array([f[i] for f in found]).T.reshape(len(rows), len(groups)) for i in (0, 1))
     else:
         parts = [replace(p, square=None if p.square is None else p.square[groups]) for p in parts]
-        total, spread = variance(parts, len(rows), len(groups))
-    freedom = np.where(spread > 0, total**2/np.where(spread > 0, spread, 1), np.where(np.isnan(total), np.nan, 1e6))
+        total, freedom = variance(parts, len(rows), len(groups))
     return t_intervals(rows @ fit.values[:, groups], np.sqrt(total), freedom)
 
 # %% ../../nbs/analysis/40_intervals.ipynb #50ce4c65

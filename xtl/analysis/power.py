@@ -20,7 +20,7 @@ from .simulation import RETRIEVAL_TARGETS, SCALE, USUAL, Design, Noise, World, s
 from .panel import Panel
 from .groups import GAP, RETRIEVAL_GAP
 from .layout import layout
-from .strata import Strata, Stratum, seed_residuals, variance, variance_parts
+from .strata import Strata, Stratum, part_sizes, satterthwaite, seed_residuals, variance_parts
 from .intervals import ALL_SUBSETS, LIKE_THEM, THESE, Fit, fit_panel, generalises
 from .answers import against
 from .contributions import contribution_weights
@@ -139,10 +139,9 @@ def detectable(
     every, out = generalises(fit, rows), []
     freedom = [next((s.freedom for n, s, _ in fit.samples if n == g and s), 1) for g in range(len(names))]
     for (kind, of, row), general in zip(asked, every):
-        total, spread = variance(variance_parts(fit.layout, fit.strata, row[None], general), 1, len(names))
-        sampled = like if kind == 'gain' else 0*like
-        total, spread = total[0] + sampled, spread[0] + sampled**2/np.array(freedom)
-        df = total**2/np.maximum(spread, 1e-300)
+        parts = variance_parts(fit.layout, fit.strata, row[None], general)
+        sizes = [like[None] if kind == 'gain' else 0*like[None], *part_sizes(parts, len(names))]
+        total, df = sum(sizes)[0], satterthwaite(sizes, [np.array(freedom), *(p.freedom for p in parts)])[0]
         size = (student.ppf(0.975, df) + student.ppf(power, df))*np.sqrt(total)
         subsets = ALL_SUBSETS if general else THESE
         scope = [(LIKE_THEM if n == GAP and kind == 'gain' else THESE, subsets) for n in names]

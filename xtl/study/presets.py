@@ -126,15 +126,18 @@ def given_settings(
     return found
 
 # %% ../../nbs/study/20_presets.ipynb #7f69b5d7
-_XTREME_BUDGETS = {'base': [2.5e15, 5e15, 7.5e15, 1e16], 'large': [1e16, 2e16, 3e16, 4e16]}
+_WHOLE = {'n_tasks': [0, 1, 2, 3, 5, 9], 'subset_count': 9, 'seeds': [0, 1, 2], 'control_seeds': 9, 'full_seeds': 9}
+_LITE = {'n_tasks': [0, 1, 3, 9], 'subset_count': 3, 'seeds': [0, 1], 'control_seeds': 4, 'full_seeds': 4}
+_WITHOUT_CCG = [t for t in INTERMEDIATE if t != 'ccg']
+_EIGHT = _WHOLE | {'intermediate': _WITHOUT_CCG, 'n_tasks': [0, 1, 2, 3, 5, 8], 'subset_count': 8}
+_LARGE = [1e16, 3e16, 1e17, 3e17]
 
-def _xtreme(size: str, rate: float, recipes: dict, **design) -> dict:
-    "The paper's question for a size of XLM-R; of its design, what is given instead."
-    whole = {'budgets': _XTREME_BUDGETS[size], 'n_tasks': [0, 1, 2, 3, 5, 9], 'subset_count': 9, 'seeds': [0, 1, 2]}
-    return {'name': f'xtreme-{size}', 'encoder': {'name': f'FacebookAI/xlm-roberta-{size}'}, 'design': whole | design,
+def _paper(name: str, encoder: str, budgets: list[float], rate: float, design: dict = _WHOLE) -> dict:
+    "The paper's question for an encoder; jiant's rate, which is for the large XLM-R, is left to the recipes."
+    recipes = {} if rate == 1e-5 else {'all': {'learning_rate': rate}}
+    return {'name': name, 'encoder': {'name': encoder}, 'design': {'budgets': budgets} | design,
             'phase2': {'learning_rate': rate}, 'phase3': {'recipes': recipes}, 'device': {'precision': 'bf16'}}
 
-_WITHOUT_CCG = [t for t in INTERMEDIATE if t != 'ccg']
 _MINI_ROWS = {'max_length': 96, 'batch_size': 16, 'stride': 24}
 PRESETS = {
     'mini': {
@@ -142,14 +145,17 @@ PRESETS = {
         'encoder': {'name': 'mini'},
         'data': {'source': 'mini', 'source_language': 'qaa',
                  'sources': {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}},
-        'design': {'budgets': [1e11, 1.6e11, 2.4e11], 'n_tasks': [0, 1, 3, 9], 'subset_count': 2},
+        'design': {'budgets': [1e11, 2e11], 'n_tasks': [0, 1, 3, 9], 'subset_count': 2,
+                   'control_seeds': 3, 'full_seeds': 4},
         'phase2': {'learning_rate': 7e-4},
         'phase3': {'target_flops': 8e10, 'recipes': {'all': {'learning_rate': 7e-4} | _MINI_ROWS}}},
-    'xtreme-base': _xtreme('base', 2e-5, {'all': {'learning_rate': 2e-5}}),
-    'xtreme-large': _xtreme('large', 1e-5, {}),
-    'xtreme-large-8': _xtreme(
-        'large', 1e-5, {}, intermediate=_WITHOUT_CCG, n_tasks=[0, 1, 2, 3, 5, 8], subset_count=8)
-        | {'name': 'xtreme-large-8'}}
+} | {p['name']: p for p in (
+    _paper('xtreme-base', 'FacebookAI/xlm-roberta-base', [2.8e15, 8.4e15, 2.8e16, 8.4e16], 2e-5),
+    _paper('xtreme-large', 'FacebookAI/xlm-roberta-large', _LARGE, 1e-5),
+    _paper('xtreme-large-lite', 'FacebookAI/xlm-roberta-large', _LARGE, 1e-5, _LITE),
+    _paper('xtreme-large-8', 'FacebookAI/xlm-roberta-large', _LARGE, 1e-5, _EIGHT),
+    _paper('mmbert-base', 'jhu-clsp/mmBERT-base', [3.7e15, 1.1e16, 3.7e16, 1.1e17], 3e-5),
+    _paper('mmbert-small', 'jhu-clsp/mmBERT-small', [1.4e15, 4.3e15, 1.4e16, 4.3e16], 5e-5))}
 
 # %% ../../nbs/study/20_presets.ipynb #02965998
 def read_study(
