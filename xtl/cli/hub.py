@@ -65,7 +65,7 @@ def _fetch_each(study, root: Path, put: dict, lacking: list[str]) -> None:
             lacking.append(f'left out: {error}')
         else: put.setdefault((source.repository, commit), []).append(size)
 
-# %% ../../nbs/cli/47_hub.ipynb #f9cd908c
+# %% ../../nbs/cli/47_hub.ipynb #7b7dfcfe
 @app.command('fetch')
 def fetch_command(
     study: StudyName, to: Mirror, encoder: EncoderName = None, intermediate: Intermediate = None,

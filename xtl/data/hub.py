@@ -196,7 +196,7 @@ def hub_files(
     with suppress(OSError): write_json(note, names)
     return names
 
-# %% ../../nbs/data/16_hub.ipynb #86becca5
+# %% ../../nbs/data/16_hub.ipynb #7f223cb8
 def hub_file(
     repository: str,       # On the Hub
     commit: str,           # As `hub_commit` gives it
