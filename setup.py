@@ -17,7 +17,7 @@ setup(
     extras_require={'lab': lab, 'slurm': slurm, 'dev': lab + slurm + cfg['dev_requirements'].split()},
     packages=find_packages(include=['xtl', 'xtl.*']) + ['xtl.notebooks.experiments', 'xtl.notebooks.report'],
     package_dir={'xtl.notebooks.experiments': 'nbs/experiments', 'xtl.notebooks.report': 'nbs/report'},
-    package_data={'xtl': ['mini_encoder/*'], 'xtl.notebooks.experiments': ['*.ipynb'],
+    package_data={'xtl': ['mini_encoder/*', 'languages.tsv'], 'xtl.notebooks.experiments': ['*.ipynb'],
                   'xtl.notebooks.report': ['report.ipynb', '*.css', '*.js']},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['xtl=xtl._modidx:d']},
     zip_safe=False,

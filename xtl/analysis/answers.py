@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from ..core.errors import closest
-from .simulation import RETRIEVAL_TARGETS, TIERS
+from .simulation import TIERS, retrieval_targets
 from .groups import GAP
 from .intervals import (
     ALL_SUBSETS, LIKE_THEM, THESE, Contrast, Fit, contrast, generalises, scoped, t_intervals, tidy)
@@ -52,7 +52,7 @@ def against(
 
 def _without_retrieval(fit: Fit) -> np.ndarray:
     "Numbers of the groups that hold no retrieval."
-    retrieval = fit.panel.pairs.target.isin(RETRIEVAL_TARGETS).to_numpy()
+    retrieval = fit.panel.pairs.target.isin(retrieval_targets()).to_numpy()
     return np.flatnonzero(~(np.abs(fit.transform[retrieval, :len(fit.groups)]) > 0).any(0))
 
 def gains(

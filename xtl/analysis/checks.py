@@ -9,7 +9,7 @@ __all__ = ['LEARNED', 'never_learned', 'collapsed_runs', 'set_aside', 'without_c
 import numpy as np
 import pandas as pd
 
-from .simulation import RETRIEVAL_TARGETS
+from .simulation import retrieval_targets
 from .tables import CHANCE
 from .panel import Panel, score_panel, without_cells
 
@@ -18,7 +18,7 @@ LEARNED = 5 # Points above chance
 
 def _source_scores(panel: Panel, chance: dict[str, float]) -> list[tuple[str, np.ndarray, float, float]]:
     "Of each target that is trained: its name, every cell's score in the source language, the median, and chance."
-    trained = (panel.pairs.language == panel.source) & ~panel.pairs.target.isin(RETRIEVAL_TARGETS)
+    trained = (panel.pairs.language == panel.source) & ~panel.pairs.target.isin(retrieval_targets())
     columns = np.flatnonzero(trained) if len(panel.cells) else []
     scores = {panel.pairs.target[j]: panel.scores[:, j] for j in columns}
     return [(name, s, float(np.median(s)), chance.get(name, 0.)) for name, s in scores.items()]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..tasks.languages import LANGUAGES
-from .simulation import RETRIEVAL_TARGETS, TIERS
+from ..tasks.languages import find_language
+from .simulation import TIERS, retrieval_targets
 from .panel import Panel
 
 # %% ../../nbs/analysis/34_groups.ipynb #7ca89602
@@ -71,7 +71,7 @@ def _masks(panel: Panel) -> list[tuple]:
     "Every group as (kind, name, mask over pairs, how it is weighed)."
     pairs, target = panel.pairs, panel.pairs.target
     other = (pairs.language != panel.source).to_numpy()
-    retrieval = target.isin(RETRIEVAL_TARGETS).to_numpy()
+    retrieval = target.isin(retrieval_targets()).to_numpy()
     trained = other & ~retrieval if (other & ~retrieval).any() else other
     targets, everything = sorted(target.unique()), np.ones(len(pairs), bool)
     of = {t: (target == t).to_numpy() for t in targets}
@@ -86,7 +86,7 @@ def _masks(panel: Panel) -> list[tuple]:
     roles = {'retrieval': other & retrieval, 'trained': other & ~retrieval}
     found += [('role', name, mask, weigh_targets) for name, mask in roles.items()]
     for kind in 'family', 'script', 'joshi':
-        value = pairs.language.map(lambda code: getattr(LANGUAGES.get(code), kind, None))
+        value = pairs.language.map(lambda code: getattr(find_language(code), kind, None))
         value = value.map(lambda v: '' if pd.isna(v) else str(v))
         found += [(kind, v, trained & (value == v).to_numpy(), weigh_languages) for v in sorted(value.unique()) if v]
     found.append(('xtreme', 'xtreme', everything, weigh_targets))

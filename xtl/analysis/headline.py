@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError
-from .simulation import RETRIEVAL_TARGETS
+from .simulation import retrieval_targets
 from .tables import CHANCE
 from .panel import Panel
 from .groups import GAP
@@ -128,7 +128,7 @@ def headline(
     "What a study says. Raises `UserError` for a study without scores in other languages than the source."
     other = panel.pairs[panel.pairs.language != panel.source]
     if not len(other): raise UserError('only the source language was scored: nothing is known about transfer')
-    pairs = other[~other.target.isin(RETRIEVAL_TARGETS)]
+    pairs = other[~other.target.isin(retrieval_targets())]
     group = 'low' if (pairs.tier == 'low').any() else 'all'
     kept, fallen = _one_headline(panel, group), collapsed_runs(panel, chance)
     if not len(fallen) or fallen.cell.nunique() == len(panel.cells): return kept

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .simulation import RETRIEVAL_TARGETS, Simulated
+from ..tasks.paper import own_tasks
+from .simulation import Simulated, retrieval_targets
 
 # %% ../../nbs/analysis/30_panel.ipynb #802fb9cf
 HEADLINE_METRICS = ('accuracy', 'f1', 'exact_match')
@@ -27,9 +28,14 @@ class Panel:
     left_out: pd.DataFrame # Cells with results that are not in the panel: cell, why
 
 # %% ../../nbs/analysis/30_panel.ipynb #8702e6d7
+def _is_headline(results: pd.DataFrame) -> np.ndarray:
+    "Which rows stand for their target: those of the metrics of XTREME, or of the one that a study's own task names."
+    wanted = {t: own.headline for t, own in own_tasks().items()}
+    return np.array([m in wanted.get(t, HEADLINE_METRICS) for t, m in zip(results.target, results.metric)], bool)
+
 def _matrix(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     "Cells, pairs and the mean of the headline metrics; what was not measured is NaN."
-    rows = results[results.metric.isin(HEADLINE_METRICS) & np.isfinite(results.score.astype(float))]
+    rows = results[_is_headline(results) & np.isfinite(results.score.astype(float))]
     cells = rows.drop_duplicates('cell')[CELL_COLUMNS].sort_values('cell').reset_index(drop=True)
     pairs = rows.drop_duplicates(['target', 'language'])[['target', 'language', 'tier']]
     pairs = pairs.sort_values(['target', 'language']).reset_index(drop=True)
@@ -50,7 +56,7 @@ def score_panel(
     "The headline scores of every complete cell."
     cells, pairs, scores = _matrix(results)
     control = cells.control.to_numpy()
-    retrieval = pairs.target.isin(RETRIEVAL_TARGETS).to_numpy()
+    retrieval = pairs.target.isin(retrieval_targets()).to_numpy()
     unscored = np.isnan(scores) & retrieval & (control == 'target-only')[:, None]
     if (control == 'none').any():
         scores = np.where(unscored, pd.DataFrame(scores[control == 'none']).mean().to_numpy(), scores)

@@ -13,10 +13,11 @@ import pandas as pd
 from scipy.stats import t as student
 
 from ..core.errors import UserError
-from ..tasks.languages import LANGUAGES
+from ..tasks.languages import LANGUAGES, language
+from ..tasks.paper import task
 from ..study.settings import Study
 from ..study.designs import aliases
-from .simulation import RETRIEVAL_TARGETS, SCALE, USUAL, Design, Noise, World, simulated_cells
+from .simulation import SCALE, USUAL, Design, Noise, World, retrieval_targets, simulated_cells
 from .panel import Panel
 from .groups import GAP, RETRIEVAL_GAP
 from .layout import layout
@@ -45,7 +46,7 @@ def noise_of(
 ) -> Noise:       # Standard deviations in points
     "The noise of a study's seeds, taken apart. What the pilot cannot tell is taken from `Noise`'s defaults."
     lay, pairs = layout(panel.cells), panel.pairs
-    trained = ~pairs.target.isin(RETRIEVAL_TARGETS).to_numpy()
+    trained = ~pairs.target.isin(retrieval_targets()).to_numpy()
     both = trained[:, None] & trained
     target, language = (pairs[n].to_numpy()[:, None] == pairs[n].to_numpy() for n in ('target', 'language'))
     kinds = {'apart': ~target & ~language, 'target': target & ~language, 'language': ~target & language}
@@ -69,7 +70,7 @@ def _group_variances(fit: Fit, noise: Noise) -> dict[str, np.ndarray]:
     "Variances of a group's average by seeds, of each group: shared by a run's cells, or not; with a trunk, or without."
     pairs, weights = fit.panel.pairs, fit.transform[:, :len(fit.groups)]
     scaled = pairs.tier.map(SCALE).to_numpy()[:, None]*weights
-    trained = ~pairs.target.isin(RETRIEVAL_TARGETS).to_numpy()[:, None]
+    trained = ~pairs.target.isin(retrieval_targets()).to_numpy()[:, None]
     def over(name, values): # squares of the sums over each target or language
         return (pd.DataFrame(values).groupby(pairs[name].to_numpy()).sum().to_numpy()**2).sum(0)
     run = noise.run_language**2*over('language', scaled)
@@ -102,7 +103,7 @@ def planned_panel(
     if not design.numbers: raise UserError('a difference needs cells with intermediate tasks')
     cells = simulated_cells(design)
     pairs = pd.DataFrame(design.pairs, columns=['target', 'language'])
-    pairs['tier'] = [LANGUAGES[code].tier for code in pairs.language]
+    pairs['tier'] = [language(code).tier for code in pairs.language]
     left_out = pd.DataFrame(columns=['cell', 'why'])
     return Panel(cells, pairs, np.zeros((len(cells), len(pairs))), design.source, left_out)
 
@@ -157,9 +158,9 @@ def planned_design(
     numbers = tuple(k for k in d.n_tasks if k)
     if not numbers or 'target-only' not in d.controls or 0 not in d.n_tasks:
         raise UserError('a difference needs both cells with intermediate tasks and the control `target-only`')
-    world = LANGUAGES[source].world
+    world, own = language(source).world, [c for n in study.tasks for c in task(n).languages]
     spoken = study.data.languages or [code for code, l in LANGUAGES.items() if l.world == world]
-    languages = (source, *(code for code in spoken if code != source))
+    languages = tuple(dict.fromkeys((source, *spoken, *own)))
     return Design(d.budgets, numbers, d.subset_count, len(d.seeds), languages, tuple(d.targets), tuple(d.intermediate),
                   d.control_seeds, d.full_seeds, d.subsets, d.subset_seed)
 

@@ -16,6 +16,7 @@ import yaml
 from ..core.errors import UserError
 from ..core.files import read_json
 from ..tasks.languages import LANGUAGES
+from ..tasks.definitions import define
 from ..evaluation.submission import read_gold, submission_file
 from .simulation import RESULT_COLUMNS
 
@@ -95,6 +96,7 @@ def read_outcome(
     if not folder.is_dir(): raise UserError(f"no run at {folder}: give the folder that `xtl run` wrote")
     study = folder/'study.yaml'
     settings = (yaml.safe_load(study.read_text()) if study.exists() else None) or {}
+    define(settings.get('languages') or {}, settings.get('tasks') or {})
     rows, space = pd.DataFrame(_json(folder/'data.json', [])), _json(folder/'workspace.json', {})
     columns = dict(results=RESULT_COLUMNS, ledger=LEDGER_COLUMNS, curves=CURVE_COLUMNS, layers=LAYER_COLUMNS,
                    segments=SEGMENT_COLUMNS, plan=PLAN_COLUMNS)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Out', 'Steps', 'Width', 'Layers', 'Heads', 'Vocabulary', 'MaxLength', 'Documents', 'Seed', 'Mirror', 'EncoderFolder',
-           'study_folder', 'readable', 'opened', 'survey', 'duration_text', 'outlook', 'status_command',
+           'study_folder', 'readable', 'opened', 'up_to_date', 'survey', 'outlook_text', 'status_command',
            'export_command', 'report_command', 'score_command', 'store_command', 'pretrain_command']
 
 # %% ../../nbs/cli/40_afterwards.ipynb #5334b472
-import sys, time
+import os, sys, time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
@@ -17,7 +17,7 @@ import typer
 
 from ..core.errors import UserError, closest
 from .app import Ccgbank, Stopped, app, clean, say, split_list, text_table, writable_folder, writing
-from .run import done_share, planned_compute, progress_note
+from .run import prepared_so_far, progress_note, time_left
 
 # %% ../../nbs/cli/40_afterwards.ipynb #1837c589
 Out = Annotated[Path, typer.Argument(metavar='OUT', help='Folder of a study that `xtl run` made.')]
@@ -53,53 +53,34 @@ def opened(
     study_folder(out)
     return readable(Path(out), open_workspace)
 
+def up_to_date(
+    out: Path, # Of a study that has been laid out
+) -> None:
+    "Has its tables hold every cell that is finished by now; one that cannot be written to stays as it is."
+    from xtl.transfer.collected import collect
+    if os.access(out, os.W_OK): readable(out, collect)
+
 # %% ../../nbs/cli/40_afterwards.ipynb #a2fe647e
 def survey(
-    space, # A `Workspace`
+    outlook, # An `Outlook`
 ) -> list[dict]:
-    """A row a cell: its `state`, a `note`, operations `to_do` and the `share` of them done, `seconds` it took, its
-    `rate` in operations a second."""
-    from xtl.study.designs import cells
-    from xtl.transfer.results import stale_cells
-    plan, stale = planned_compute(space), stale_cells(space, look=False)
-    return [_row(space, cell, plan[cell.name], stale.get(cell.name)) for cell in cells(space.study)]
+    "A row a cell: its `state`, a `note` of what it does or why it did not end, and the `share` of it that is done."
+    from xtl.execution.progress import cell_shares
+    def note(status): return progress_note(status) if status['state'] == 'running' else status.get('error', '')
+    shares = cell_shares(outlook)
+    return [dict(cell=n, state=s['state'], note=note(s), share=shares[n]) for n, s in outlook.statuses.items()]
 
-def _row(space, cell, planned: dict, why: str | None) -> dict:
-    "How far one cell is, and why it has to run if it has to."
-    from xtl.execution.job import claimed, read_status
-    status = read_status(space.out, cell.name)
-    state = 'done' if why is None else status['state']
-    if state == 'running' and not claimed(space.out, cell.name): state, status = 'waiting', dict(error='was stopped')
-    elif state not in ('done', 'running', 'failed'): state = 'waiting'
-    earlier = status.get('error', '') or (why if why and why != 'never ran' else '')
-    note = {'done': '', 'running': progress_note(status)}.get(state, earlier)
-    share = done_share(status | dict(state=state), planned, state == 'done')
-    seconds = status.get('seconds', 0.0) if state == 'done' else 0.0
-    rate = status.get('flops_per_second', 0.0) if state == 'running' else 0.0
-    return dict(cell=cell.name, state=state, note=note, to_do=planned['to_do'], share=share, seconds=seconds, rate=rate)
-
-# %% ../../nbs/cli/40_afterwards.ipynb #fd6daa5c
-def duration_text(
-    seconds: float, # Seconds
-) -> str:
-    "Seconds as a person would say them."
-    if seconds < 100: return f'{seconds:.0f} s'
-    return f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
-
-def outlook(
-    rows: list[dict], # Of `survey`
+def outlook_text(
+    outlook, # An `Outlook`
 ) -> str:
     "How many cells are where, what compute is left, and how long it takes."
-    counts = ', '.join(f"{sum(r['state'] == s for r in rows)} {s}" for s in ('done', 'running', 'failed', 'waiting'))
-    total = sum(r['to_do'] for r in rows)
-    left = sum(r['to_do']*(1 - r['share']) for r in rows if r['state'] != 'failed')
-    if not left: return counts
-    done, rates = [r for r in rows if r['seconds'] and r['to_do']], [r['rate'] for r in rows if r['rate']]
-    if done: pace = sum(r['to_do'] for r in done)/sum(r['seconds'] for r in done)
-    else: pace = sum(rates)/len(rates) if rates else 0.0
-    workers = max(1, sum(r['state'] == 'running' for r in rows))
-    when = f', about {duration_text(left/pace/workers)} with {workers} at a time' if pace else ''
-    return f'{counts}; {left:.3g} of {total:.3g} FLOPs left{when}'
+    counts = ', '.join(f'{outlook.count(s)} {s}' for s in ('done', 'running', 'failed', 'waiting'))
+    ended = {n for n, s in outlook.statuses.items() if s['state'] in ('done', 'failed')}
+    if len(ended) == len(outlook.work): return counts
+    trained = {n: sum(p['flops'] for p in s.get('parts', {}).values()) for n, s in outlook.statuses.items()}
+    left = sum(max(0.0, w.flops - trained.get(n, 0.0)) for n, w in outlook.work.items() if n not in ended)
+    total = sum(w.flops for w in outlook.work.values())
+    return f'{counts}; {left:.3g} of {total:.3g} FLOPs left, {time_left(outlook)}'
 
 # %% ../../nbs/cli/40_afterwards.ipynb #f1bf93e4
 @app.command('status')
@@ -109,26 +90,36 @@ def status_command(
         'Show running and failed cells live, until all have ended or Ctrl-C.'))] = False,
 ):
     "Shows which cells of a study are done, running, failed and waiting, and the compute and time that are left."
+    if watch: return _watch_status(out)
+    if at := prepared_so_far(out): return say(f'the study in {out} is {at}')
+    from xtl.execution.progress import look, planned_work
     space = opened(out)
-    if watch: return _watch_status(space)
-    rows = survey(space)
-    say(text_table([{k: r[k] for k in ('cell', 'state', 'note')} for r in rows]))
-    say('\n' + outlook(rows))
+    outlook = look(space, planned_work(space))
+    say(text_table([{k: r[k] for k in ('cell', 'state', 'note')} for r in survey(outlook)]))
+    say('\n' + outlook_text(outlook))
 
-def _watch_status(space) -> None:
-    "The cells that run or failed, and the outlook, drawn anew every second."
+def _watch_status(out: Path) -> None:
+    "The cells that run or failed, and the outlook, drawn anew every second; a study in preparation is waited for."
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
+    from xtl.execution.progress import look, planned_work
     try:
         with Live(auto_refresh=False) as live:
+            while at := prepared_so_far(out):
+                live.update(Text(f'the study in {out} is {at} ...'), refresh=True)
+                time.sleep(1)
+            space, outlook = opened(out), None
+            work = planned_work(space)
             while True:
-                rows = survey(space)
-                live.update(Group(_running_table(rows), Text(outlook(rows))), refresh=True)
+                outlook = look(space, work, outlook)
+                rows = survey(outlook)
+                live.update(Group(_running_table(rows), Text(outlook_text(outlook))), refresh=True)
                 if all(r['state'] in ('done', 'failed') for r in rows): return
                 time.sleep(1)
     except Stopped: pass
 
+# %% ../../nbs/cli/40_afterwards.ipynb #1f8867ac
 def _running_table(rows: list[dict]):
     "The cells that run or failed."
     from rich.table import Table
@@ -149,6 +140,7 @@ def export_command(
 ):
     "Writes a table of a study as CSV, numbers to full precision."
     import pandas as pd
+    if (out/'workspace.json').exists(): up_to_date(out)
     tables = {p.stem: p for p in sorted(out.glob('*.parquet'))}
     if not tables: raise UserError(f"no tables in '{out}': `xtl run` makes them")
     rows = readable(tables[closest(table, tables, 'table')], pd.read_parquet)
@@ -167,6 +159,7 @@ def report_command(
     "Writes the HTML report of a study to OUT/report and names the page."
     import pandas as pd
     study_folder(out)
+    if (out/'workspace.json').exists(): up_to_date(out)
     for path in sorted(out.glob('*.parquet')): readable(path, pd.read_parquet)
     writable_folder(out/'report', 'OUT')
     from xtl.report.page import render, render_site, zip_report

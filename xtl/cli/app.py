@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'StudyName', 'Data', 'EncoderName', 'Budgets', 'Numbers', 'Seeds', 'Intermediate', 'Targets', 'Languages',
-           'Ccgbank', 'Settings', 'OPTIONS', 'Stopped', 'clean', 'say', 'text_table', 'writable_folder', 'writing',
-           'split_list', 'typed_settings', 'chosen_study', 'check_places', 'studies_command', 'tasks_command',
-           'languages_command']
+           'Ccgbank', 'Packs', 'Settings', 'OPTIONS', 'Stopped', 'clean', 'say', 'text_table', 'writable_folder',
+           'writing', 'split_list', 'typed_settings', 'chosen_study', 'check_places', 'studies_command']
 
 # %% ../../nbs/cli/10_app.ipynb #584aabb1
 import os, sys
@@ -99,6 +98,8 @@ Languages = Annotated[Optional[str], typer.Option('--languages', metavar='CODE,.
     'Languages to score (see `xtl languages`); all that the data hold by default.'))]
 Ccgbank = Annotated[Optional[str], typer.Option('--ccgbank', metavar='DIR', help=(
     'Folder of CCGbank: as LDC ships it (data/AUTO), or train.txt and dev.txt, a token and its supertag a line.'))]
+Packs = Annotated[Optional[str], typer.Option('--pack', metavar='NAME,...', help=(
+    'Also score the tasks of packs that ship with xtl, such as low-resource (see `xtl tasks --pack NAME`).'))]
 Settings = Annotated[Optional[list[str]], typer.Option('--set', metavar='GROUP.NAME=VALUE', help=(
     'Any setting, its value as YAML, such as phase2.learning_rate=2e-5; may be given several times '
     '(`xtl plan STUDY --yaml` prints all settings).'))]
@@ -136,10 +137,11 @@ def typed_settings(
 def chosen_study(
     name: str,                # A preset, or a YAML file
     pairs: list[str] | None,  # Of `--set`
-    **options: str | None,    # Those of `OPTIONS`, and `ccgbank`
+    **options: str | None,    # Those of `OPTIONS`, `ccgbank` and `pack`
 ):                            # A `Study`
     "The study with what was typed in place of its own settings. Raises `UserError` for anything wrong with it."
     from dataclasses import asdict
+    from xtl.study.definitions import with_packs
     from xtl.study.presets import read_study, study_from
     study, given = read_study(name), typed_settings(options, pairs)
     data = given.get('data', {})
@@ -153,6 +155,7 @@ def chosen_study(
         real = 'give --data to a study of real languages, such as xtreme-base'
         raise UserError(f"study '{name}' is of the embedded world; {real}")
     settings = {k: v | given.get(k, {}) if isinstance(v, dict) else given.get(k, v) for k, v in asdict(study).items()}
+    if options.get('pack') is not None: settings = with_packs(settings, split_list(options['pack'], '--pack'))
     made = check_places(study_from(settings, f"study '{name}'"))
     if lowered: say(lowered, sys.stderr)
     return made
@@ -193,17 +196,3 @@ def studies_command():
             tasks=len(design.intermediate), targets=len(design.targets), n_tasks=','.join(map(str, design.n_tasks)),
             budgets=','.join(f'{b:.3g}' for b in design.budgets)))
     say(text_table(rows))
-
-@app.command('tasks')
-def tasks_command():
-    "Prints the intermediate tasks and the targets."
-    from xtl.tasks.paper import task_rows
-    say(text_table(task_rows()))
-
-@app.command('languages')
-def languages_command():
-    "Prints the languages: family, script, text in CC-100 (GiB), class of Joshi et al. 2020, resource tier."
-    from xtl.tasks.languages import LANGUAGES
-    say(text_table([dict(
-        code=l.code, language=l.name, family=l.family, script=l.script, cc100_gib=l.cc100_gib, joshi=l.joshi,
-        sentences=l.sentences, tier=l.tier) for l in LANGUAGES.values()]))

@@ -15,7 +15,8 @@ from ..core.errors import UserError
 from .app import (
     Ccgbank, EncoderName, Intermediate, Languages, Numbers, Settings, StudyName, Targets, app, chosen_study, say,
     writable_folder)
-from .plan import progress_bar, size_text
+from .ahead import progress_bar
+from .plan import size_text
 
 # %% ../../nbs/cli/47_hub.ipynb #612d0adc
 def _of_the_hub(study: str, pairs, **options):

@@ -7,7 +7,7 @@ __all__ = ['languages_of', 'Reading', 'read_split', 'read_corpora', 'Preparation
 
 # %% ../../nbs/data/60_preparation.ipynb #c604882d
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..core.files import read_json
 from ..core.steps import Store
 from ..tasks.languages import MINI_LANGUAGES, Language, language
 from ..tasks.task import Source, Task
-from ..tasks.paper import INTERMEDIATE, TARGETS
+from ..tasks.paper import INTERMEDIATE, find_task
 from ..tasks.recipes import Recipe
 from .bucc import BUCC_SPLITS, BuccSplit, MissingCorpus, read_bucc
 from .lines import MissingData
@@ -33,8 +33,9 @@ def languages_of(
     settings: DataSettings, # Knows the world by its source language
 ) -> tuple[str, ...]:       # Codes
     "The languages a task is scored in: those of protocol and paper, or all of the embedded world's."
+    if task.own: return task.languages
     if task.name in INTERMEDIATE: return (settings.source_language,)
-    if language(settings.source_language).world == 'xtreme': return task.languages
+    if language(settings.source_language).world != 'mini': return task.languages
     return tuple(c for c in MINI_LANGUAGES if task.head != 'retrieval' or c != settings.source_language)
 
 # %% ../../nbs/data/60_preparation.ipynb #a4b120f8
@@ -54,6 +55,7 @@ def _there(source: Source, task: Task, lang: Language, how: Reading) -> bool:
 def _sources(task: Task, split: str, lang: Language, how: Reading) -> list[tuple[Source, int | None]]:
     "The sources of a split, each whole (None) or every other row of it from 0 or 1 on."
     own = getattr(task, split)
+    if task.own: own = [s for s in own if split == 'train' or s.spoken in ('', lang.code)]
     if task.name != 'bucc': return [(s, None) for s in own]
     other = {'test': task.development, 'development': task.test}.get(split, ())
     present, alternative = (_there(s[0], task, lang, how) for s in (own, other))
@@ -77,21 +79,24 @@ def read_split(
     limit = how.settings.max_train if split == 'train' else how.settings.max_test
     parts, records = [], []
     for source, half in _sources(task, split, lang, how):
-        dataset, where, record = find_rows(task, source, columns, lang, how.settings, how.root, how.cache)
+        of = language(source.spoken) if source.spoken else lang # a study's own task may be trained in others
+        place, training = (how.settings, how.root, how.cache), split == 'train'
+        dataset, where, record = find_rows(task, source, columns, of, *place, training)
         if half is not None: dataset = dataset.select(range(half, len(dataset), 2))
         dataset = _sample(dataset, limit)
         part = read_rows(dataset, task, columns, where)
         parts.append(part)
         records.append(dict(
-            task=task.name, part=split, language=lang.code, rows=len(dataset), fingerprint=rows_fingerprint(dataset),
+            task=task.name, part=split, language=of.code, rows=len(dataset), fingerprint=rows_fingerprint(dataset),
             halved=half is not None, dropped=part.dropped, realigned=part.realigned,
             reasons=part.reasons, **record))
     return join_rows(parts), records
 
 def _label_set(task: Task, rows: Rows) -> tuple[str, ...]:
     "The labels of a task, or those that its rows have where it lists none."
-    if task.labels or task.head != 'token': return task.labels
-    return tuple(sorted({t for tags in rows.labels for t in tags}))
+    if task.labels or task.head not in ('sequence', 'token'): return task.labels
+    if task.head == 'token': return tuple(sorted({t for tags in rows.labels for t in tags}))
+    return tuple(sorted(set(rows.labels)))
 
 # %% ../../nbs/data/60_preparation.ipynb #ab3b0d8a
 def read_corpora(
@@ -120,6 +125,20 @@ class Preparation:
     store: Store           # Where tokenised rows are kept
     tokenizer: object      # A fast tokenizer
     tokenizer_id: str      # Its fingerprint
+    label_sets: dict = field(default_factory=dict, compare=False) # Task -> labels that its training rows have
+
+    def labelled(self,
+                 task: Task,   # Which task
+                 split: str,   # 'train', 'test' or 'development'
+                 how: Reading, # From where
+    ) -> Task:
+        "The task with the labels of a split: those of its training rows where it lists none."
+        if split == 'train': return replace(task, labels=task.train_labels or task.labels)
+        if not task.own or task.labels or task.head not in ('sequence', 'token'): return task
+        if task.name not in self.label_sets:
+            rows, _ = read_split(task, 'train', language(self.settings.source_language), how)
+            self.label_sets[task.name] = _label_set(task, rows)
+        return replace(task, labels=self.label_sets[task.name])
 
     def split(self,
               task: Task,     # Which task
@@ -135,9 +154,13 @@ class Preparation:
         else:
             root = data_root(self.settings, self.store)
             how = Reading(self.settings, root, None if root is None else self.store.folder/'arrow')
+            task = self.labelled(task, split, how)
             rows, records = read_split(task, split, language(code), how)
             labels, where = _label_set(task, rows), records[0]['repository']
-            step = Tokenised(rows, task.head, labels, recipe, code, self.tokenizer_id, self.tokenizer, where)
+            scoring = '' if split == 'train' else f'{task.scored or task.head}: {task.metric}'
+            step = Tokenised(rows, task.head, labels, recipe, records[0]['language'], self.tokenizer_id,
+                             self.tokenizer, where, scoring)
+            if split == 'train': self.label_sets[task.name] = labels
         folder = self.store.get(step)
         cut = read_json(folder/'encoded.json')['info']['cut_or_split']
         # the sources of a split are tokenised as one
@@ -154,17 +177,21 @@ def needed_splits(
     """Every split that a study reads: training rows in the source language, test rows in every language. Raises
     `UserError` for a target that has none of the languages."""
     source, parts = settings.source_language, ('train', 'test') if score_intermediate else ('train',)
-    splits = [(INTERMEDIATE[n], part, source) for n in intermediate for part in parts]
-    for target in (TARGETS[n] for n in targets):
+    splits = [(find_task(n), part, source) for n in intermediate for part in parts]
+    for own in (t for t, part, _ in splits if part == 'test' and t.own and source not in t.languages):
+        lacking = f"test rows of '{own.name}' in {source}, which it does not name"
+        raise UserError(f'`phase2.score_intermediate` needs {lacking}')
+    for target in map(find_task, targets):
         if target.train: splits.append((target, 'train', source))
         spoken = languages_of(target, settings)
         scored = [c for c in spoken if languages is None or c in languages or c == source]
         if not scored:
             lacking = f"target '{target.name}' has none of the languages {', '.join(languages)}"
-            raise UserError(f"{lacking}: leave it out, or add some of {', '.join(spoken)}")
+            more = f'{", ".join(spoken[:12])}{", ..." if len(spoken) > 12 else ""}'
+            raise UserError(f'{lacking}: leave it out, or add some of {more}')
         held = ('test', 'development') if target.development else ('test',)
         splits += [(target, part, code) for code in scored for part in held]
-    return splits
+    return list(dict.fromkeys(splits)) # a task of one's own may be both
 
 # %% ../../nbs/data/60_preparation.ipynb #01899529
 def check_length(

@@ -15,6 +15,7 @@ from itertools import zip_longest
 
 from ..core.errors import UserError
 from ..tasks.task import Columns, Task
+from .files import LINE
 
 # %% ../../nbs/data/30_rows.ipynb #2cdcdbf5
 MARKED = 'unlabelled by its makers' # -1, '-' or NS: left out by the data set itself
@@ -269,11 +270,26 @@ def _read_texts(rows: Rows, task: Task) -> Rows:
     return leave_out(replace(rows, texts=bare), faults)
 
 # %% ../../nbs/data/30_rows.ipynb #1e1cc12d
+def _one_answer(text, start) -> dict | None:
+    "An answer that a file has in two columns; without its place, it is the first in its context."
+    if text is None or not str(text).strip(): return None
+    return {'text': [str(text)], 'answer_start': [int(start) if str(start or '').strip().isdigit() else 0]}
+
+def _check_own(labels: list, task: Task, columns: Columns, lines: list, where: str) -> None:
+    "Raises `UserError` for a label that a study's own task does not have, with the line that it stands on."
+    for n, label in enumerate(labels):
+        for one in label if isinstance(label, list) else [label]:
+            if one is None or one in task.labels or one in _UNLABELLED: continue
+            place = f'line {lines[n]}' if lines else f'row {n}'
+            raise UserError(f"{where}, {place}, column {columns.label!r}: the label {one!r} is none of "
+                            f"{', '.join(task.labels)}; `map` reads it as one of them")
+
 def _raw_labels(table: dict, dataset, task: Task, columns: Columns) -> list:
     "What the label columns hold: names of classes, answers as pairs, the names of two sentences."
     if task.head == 'retrieval': return list(zip(*(table[n]
                                                    for n in columns.names))) if columns.names else [None]*len(dataset)
     raw = _column(table, columns.label)
+    if columns.start: raw = [_one_answer(*row) for row in zip(raw, table[columns.start])]
     if task.head == 'span': return [answer_pairs(*row)
                                     for row in zip(raw, table.get('is_impossible', [False]*len(raw)))]
     names = label_names(raw, dataset.features[columns.label.split('.')[0]])
@@ -288,10 +304,11 @@ def read_rows(
     """A split in the form its head reads. Raises `UserError` for a label that the task does not have, ids that are not
     unique where answers need them, and a split of which more than 5% cannot be used."""
     table = dataset[:]
-    ids = [str(n if i is None else i) for n, i in enumerate(table.get('id', range(len(dataset))))]
+    ids = [str(n if i is None else i) for n, i in enumerate(table.get(columns.id or 'id', range(len(dataset))))]
     options, own = read_options(table, columns)
     labels = _raw_labels(table, dataset, task, columns)
     if options: labels = [_by_place(label, names, task.labels) for label, names in zip(labels, own)]
+    if task.own and task.labels: _check_own(labels, task, columns, table.get(LINE, []), where)
     rows = Rows(ids, [_column(table, c) for c in columns.text], labels, options)
     rows = read_tags(rows, task) if task.head == 'token' else _read_texts(rows, task)
     if task.head == 'span': rows = read_answers(rows, where)

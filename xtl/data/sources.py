@@ -19,6 +19,7 @@ from ..tasks.paper import INTERMEDIATE, rows_of
 from .ccgbank import CCGBANK_HELP, read_ccgbank
 from .lines import MissingData
 from .loading import hub_rows, load_split, mirror_commit
+from .own import own_rows
 
 # %% ../../nbs/data/20_sources.ipynb #82b27a36
 @dataclass(frozen=True)
@@ -163,8 +164,10 @@ def find_rows(
     settings: DataSettings, # Where from
     root: Path | None,      # The mirror; none for the Hub
     cache: Path | None = None, # Where `datasets` keeps its Arrow files
+    training: bool = False, # Whether these are rows to train on
 ) -> tuple:                 # `datasets.Dataset`, what to call it in messages, and its record
     "The rows of a task in one language. Raises `MissingData` or `UserError`."
+    if task.own: return own_rows(task, source, columns, training, lang, root, settings.revisions, cache)
     place = source_for(task, source, settings)
     if isinstance(place, Path):
         rows, what = read_ccgbank(place, source.split)

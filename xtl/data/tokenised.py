@@ -28,12 +28,13 @@ class Tokenised(Step):
     tokenizer_id: str        # The tokenizer's fingerprint
     tokenizer: object = field(repr=False, compare=False) # A fast tokenizer
     where: str = field(default='', compare=False)        # For messages
+    scoring: str = ''        # How predictions for them are scored; nothing for rows to train on
     kind = 'rows'
 
     def inputs(self) -> dict:
         r = self.rows
         read = fingerprint([r.ids, r.texts, r.labels, r.options, r.dropped, r.realigned])
-        return dict(rows=read, head=self.head, labels=list(self.labels), language=self.language,
+        return dict(rows=read, scoring=self.scoring, head=self.head, labels=list(self.labels), language=self.language,
                     max_length=self.recipe.max_length, stride=self.recipe.stride, tokenizer=self.tokenizer_id)
 
     def compute(self, into: Path | None) -> None:

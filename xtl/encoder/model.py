@@ -29,10 +29,11 @@ class TransferModel(nn.Module):
         self.heads = nn.ModuleDict({name: head(name) for name in heads})
 
     def forward(self, task: str, input_ids: torch.Tensor, attention_mask: torch.Tensor | None,
-                packed: Packed | None = None) -> torch.Tensor:
+                packed: Packed | None = None, options: int | None = None) -> torch.Tensor:
         "Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]."
         logits = self.heads[task](encode_batch(self.encoder, input_ids, attention_mask, packed))
-        return logits.view(-1, self.specs[task].labels) if self.specs[task].kind == 'choice' else logits
+        if self.specs[task].kind != 'choice': return logits
+        return logits.view(-1, options or self.specs[task].labels) # a choice of two may follow one of five
 
 # %% ../../nbs/encoder/40_model.ipynb #043bb256
 def loss_sum(

@@ -53,10 +53,12 @@ def read_logits(
     "The logits of every row, a batch at a time."
     accelerator = Accelerator(mixed_precision=precision)
     model.eval()
+    options = len(encoded.labels) if encoded.head == 'choice' else None
     for rows in evaluation_batches(encoded):
         arrays = collate(encoded, rows, model.encoder.config.pad_token_id)
         batch = {k: torch.from_numpy(arrays[k]).to(accelerator.device) for k in ('input_ids', 'attention_mask')}
-        with accelerator.autocast(): logits = model(task, batch['input_ids'], batch['attention_mask'])
+        with accelerator.autocast():
+            logits = model(task, batch['input_ids'], batch['attention_mask'], options=options)
         yield rows, logits.float().cpu().numpy()
 
 # %% ../../nbs/evaluation/50_decoding.ipynb #8ad316ba

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..tasks.paper import TARGETS
+from ..tasks.paper import find_task, target as target_of
 from ..data.tokens import Encoded
 from ..encoder.model import TransferModel
 from .metrics import accuracy, answer_scores, score, squad2_scores
@@ -36,8 +36,8 @@ def gold_of(
     encoded: Encoded, # Its test rows in one language
 ):                    # In the form of the predictions
     "What is right."
-    if task == 'bucc': return gold_pairs(encoded)
-    if task == 'tatoeba': return list(range(len(encoded.arrays['pair'])))
+    if find_task(task).scored == 'pairs': return gold_pairs(encoded)
+    if encoded.head == 'retrieval': return list(range(len(encoded.arrays['pair'])))
     if encoded.head == 'token': return [list(t) for t in encoded.gold.tags]
     if encoded.head == 'span': return {i: list(a) for i, a in zip(encoded.gold.id, encoded.gold.answers)}
     return encoded.gold.label.tolist()
@@ -47,18 +47,19 @@ PREDICT: dict[str, Callable] = dict(
 
 def evaluate(
     model: TransferModel,  # Trained on the target
-    target: str,           # Name of the target, and of the head
+    target: str,           # Name of the target
     encoded: Encoded,      # Its test rows in one language
     precision: str = 'no', # Accelerate's mixed precision
+    head: str | None = None, # Name of the head, where it is not the target's
 ) -> Evaluated:
     "Predictions and scores of a trained target in one language."
-    predictions = PREDICT[encoded.head](read_logits(model, target, encoded, precision), encoded)
+    predictions = PREDICT[encoded.head](read_logits(model, head or target, encoded, precision), encoded)
     return Evaluated(predictions, score(target, encoded.info['language'], gold_of(target, encoded), predictions), [])
 
 # %% ../../nbs/evaluation/70_languages.ipynb #79899950
 def evaluate_retrieval(
     encoder: torch.nn.Module,            # As phase 2 left it
-    target: str,                         # 'tatoeba' or 'bucc'
+    target: str,                         # 'tatoeba', 'bucc' or a study's own
     encoded: Encoded,                    # Test sentences of one language
     development: Encoded | None = None,  # BUCC: sentences whose pairs set the threshold
     how: RetrievalSettings = RetrievalSettings(), # Layer, pooling and similarity
@@ -70,16 +71,17 @@ def evaluate_retrieval(
     gold, names, curve = gold_of(target, encoded), sentence_names(encoded), []
     layers = embed(encoder, encoded, how, precision, scratch)
     known, mates, known_gold = repeat(None), None, None
-    if target == 'bucc':
+    mined = target_of(target).scored == 'pairs'
+    if mined:
         known = embed(encoder, development, how, precision, scratch)
         mates, known_gold = sentence_names(development), gold_pairs(development)
     for layer, (sides, known_sides) in enumerate(zip(layers, known)):
-        if target == 'tatoeba': found = tatoeba_predictions(*sides, how.similarity).tolist()
+        if not mined: found = tatoeba_predictions(*sides, how.similarity).tolist()
         else:
             threshold = best_threshold(candidate_pairs(*mates, *known_sides), known_gold)
             found = accept(candidate_pairs(*names, *sides), threshold)
         scores = score(target, encoded.info['language'], gold, found)
-        curve.append(scores[TARGETS[target].metric])
+        curve.append(scores[target_of(target).metric])
         if layer == how.layer: chosen = Evaluated(found, scores, curve)
     return chosen
 
@@ -100,6 +102,8 @@ def evaluate_intermediate(
     """Scores of an intermediate task on its development rows: accuracy, or F1 and exact match.
     Of SQuAD 2.0's one half sets the threshold and the other is scored, its test set being hidden."""
     batches = read_logits(model, task, encoded, precision)
+    if find_task(task).own: return score(task, encoded.info['language'], gold_of(task, encoded),
+                                         PREDICT[encoded.head](batches, encoded))
     if task == 'squad2': return _squad2(read_answers(batches, encoded), encoded)
     gold, predictions = gold_of(task, encoded), PREDICT[encoded.head](batches, encoded)
     if encoded.head == 'token': gold, predictions = ([t for tags in side for t in tags] for side in (gold, predictions))

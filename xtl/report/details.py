@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from ..tasks.languages import LANGUAGES
+from ..tasks.languages import find_language
 from ..tasks.paper import TARGETS
 from ..analysis.simulation import TIERS
 from .findings import GROUP_NAMES, Findings, flops_text, interval_text, tasks_text
@@ -26,7 +26,7 @@ def resource(
     code: str, # A language's code
 ) -> float:    # GiB or sentences
     "Text that an encoder has read in a language: GiB of CC-100, or sentences of the embedded world; NaN if unknown."
-    known = LANGUAGES.get(code)
+    known = find_language(code)
     if known is None: return np.nan
     return float(known.sentences if known.world == 'mini' else known.cc100_gib or 0.)
 

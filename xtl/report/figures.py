@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
 
-from ..analysis.simulation import RETRIEVAL_TARGETS, TIERS
+from ..analysis.simulation import TIERS, retrieval_targets
 from ..analysis.answers import curve
 from .findings import GROUP_NAMES, Findings, flops_text, interval_text, tasks_text, top_number
 from .style import INK, figure_html, interval_bars, marker_of, missing, number_colours, set_style
@@ -166,7 +166,7 @@ def executed_compute(
 ) -> pd.DataFrame:   # control, budget_flops, n_tasks, phase_2, phase_3: mean FLOPs of a cell's run on a target
     "Compute that the ledger counted, for each condition; retrieval has no phase 3 and is left out."
     rows = found.outcome.results.drop_duplicates(['cell', 'target'])
-    rows = rows[rows.cell.isin(found.panel.cells.cell) & ~rows.target.isin(RETRIEVAL_TARGETS)]
+    rows = rows[rows.cell.isin(found.panel.cells.cell) & ~rows.target.isin(retrieval_targets())]
     return rows.groupby(['control', 'budget_flops', 'n_tasks'], as_index=False).agg(
         phase_2=('flops_intermediate', 'mean'), phase_3=('flops_target', 'mean'))
 

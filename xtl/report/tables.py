@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from ..tasks.languages import LANGUAGES
+from ..tasks.languages import find_language
 from ..tasks.paper import TARGETS
 from .findings import Findings, flops_text
 from .style import LINK, missing
@@ -179,7 +179,7 @@ def _score_columns(found: Findings, rows: pd.DataFrame) -> dict:
     "Groups to the titles of their columns."
     targets = in_order(rows.group[rows.kind == 'target'].unique(), TARGETS)
     titles = {('all', 'all'): 'zero-shot mean', ('role', 'retrieval'): 'retrieval',
-        ('xtreme', 'xtreme'): 'XTREME average'}
+        ('xtreme', 'xtreme'): 'XTREME average' if set(targets) <= set(TARGETS) else 'mean over targets'}
     titles |= {('tier', t): t for t in scored_tiers(found)} | {('target', t): t for t in targets}
     return titles | {('source', 'source'): f'source ({found.outcome.source})'}
 
@@ -225,8 +225,8 @@ def table_gains(
 # %% ../../nbs/report/60_tables.ipynb #9b60182b
 def _language_row(code: str, tier: str) -> dict:
     "What a language is."
-    known = LANGUAGES.get(code)
-    row = {'language': code} | {n: getattr(known, n) if known else '' for n in ('name', 'family', 'script')}
+    known = find_language(code)
+    row = {'language': code} | {n: getattr(known, n, None) or '' for n in ('name', 'family', 'script')}
     text = ''
     if known: text = f'{known.sentences:,} sentences' if known.world == 'mini' else f'{known.cc100_gib or 0:g} GiB'
     return row | {'tier': tier, 'text': Shown(text, resource(code))}

@@ -12,7 +12,7 @@ import html
 from IPython.display import HTML
 
 from ..training.cost import Shape
-from ..study.plan import XLM_R
+from ..study.paper import XLM_R
 from ..analysis.tables import Outcome
 from ..analysis.headline import headline_sentences, number_text, points_text
 from ..analysis.checks import LEARNED, never_learned

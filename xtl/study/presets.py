@@ -18,6 +18,7 @@ from ..core.errors import UserError, closest
 from ..tasks.paper import INTERMEDIATE
 from .rules import shown
 from .settings import Study
+from .definitions import with_definitions
 
 # %% ../../nbs/study/20_presets.ipynb #6f6728ee
 class SettingsLoader(yaml.SafeLoader):
@@ -100,8 +101,9 @@ def study_yaml(
     for group, values in asdict(study).items():
         if group == 'name': lines.append(_commented(f'name: {_one_line_yaml(values)}', about.get(group)))
         else:
-            meanings = _meanings(type(getattr(study, group))) if comments else {}
-            lines.append(_commented(f'{group}:', about.get(group)))
+            own = isinstance(getattr(study, group), dict) # tasks and languages, which have no settings of fixed names
+            meanings = _meanings(type(getattr(study, group))) if comments and not own else {}
+            lines.append(_commented(f'{group}:' if values else f'{group}: {{}}', about.get(group)))
             lines += [_commented(f'  {k}: {_one_line_yaml(v)}', meanings.get(k)) for k, v in values.items()]
     return '\n'.join(lines) + '\n'
 
@@ -119,7 +121,8 @@ def given_settings(
         if equals: closest(group, groups, 'group of settings in --set')
         if not text.strip() or (group == 'name') == bool(dot):
             raise UserError(f'--set takes group.name=value, such as phase2.learning_rate=2e-5, but got {shown(pair)}')
-        if dot: closest(name, [f.name for f in fields(groups[group])], f'setting of `{group}` in --set')
+        named = dot and hasattr(groups[group], '__dataclass_fields__') # names of own tasks and languages are free
+        if named: closest(name, [f.name for f in fields(groups[group])], f'setting of `{group}` in --set')
         into = found.setdefault(group, {}) if dot else found
         if (key := name if dot else group) in into: raise UserError(f'--set gives {dotted.strip()} twice')
         into[key] = read_yaml(text, f'--set {dotted.strip()}')
@@ -160,6 +163,7 @@ PRESETS = {
 # %% ../../nbs/study/20_presets.ipynb #02965998
 def read_study(
     name: str, # A preset, or a YAML file
+    look: bool = True, # Whether the files that its own tasks name have to be there
 ) -> Study:
     "The preset of that name, or what a YAML file says. Raises `UserError`."
     if name in PRESETS: return study_from(PRESETS[name], f"preset '{name}'")
@@ -170,4 +174,4 @@ def read_study(
     try: text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error: raise UserError(f'{name} is no UTF-8: see byte {error.start}') from None
     except OSError as error: raise UserError(f'{name} cannot be read: {error.strerror}') from None
-    return study_from(read_yaml(text, name), name)
+    return study_from(with_definitions(read_yaml(text, name), text, path, read_yaml, look), name)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Places', 'LanguageCode', 'LanguageCodes', 'DESIGNS', 'Subsets', 'IntermediateTasks', 'Targets', 'Wholes', 'Budgets',
-           'Controls', 'WITHOUT_EFFECT', 'ELSEWHERE', 'Group', 'EncoderSettings', 'DataPlaces', 'Design', 'Mixture',
-           'Phase2', 'Phase3', 'Retrieval', 'Device', 'has_budgets', 'Study']
+           'Controls', 'Kept', 'WITHOUT_EFFECT', 'OwnLanguages', 'OwnTasks', 'ELSEWHERE', 'Group', 'EncoderSettings',
+           'DataPlaces', 'Design', 'Mixture', 'Phase2', 'Phase3', 'Retrieval', 'Device', 'has_budgets', 'Study']
 
 # %% ../../nbs/study/10_settings.ipynb #865e4c97
 from collections.abc import Callable
@@ -18,9 +18,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from ..core.errors import UserError, closest
-from ..tasks.languages import LANGUAGES
+from ..tasks.languages import MINI_LANGUAGES, find_language, language
 from ..tasks.task import SOURCE_KEYS, Task
-from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS
+from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS, find_task, own_tasks, task
+from ..tasks.definitions import define
 from ..tasks.recipes import recipe
 from .rules import (
     CHECKED, LARGEST, Count, FolderName, NotNegative, Positive, Share, Text, Whole, Yes, in_order, once, one_line)
@@ -59,7 +60,10 @@ def _places(sources: dict) -> dict:
         if wrong: raise UserError(f'`data.sources: {name}` {wrong}')
     return sources
 
-def _language(code: str, field) -> str: return closest(code, LANGUAGES, f'language in `data.{field.field_name}`')
+def _language(code: str, field) -> str:
+    if find_language(code): return code
+    try: return language(code).code
+    except UserError as error: raise UserError(f'`data.{field.field_name}` has an {error}') from None
 
 Places = Annotated[dict[str, dict[str, Text]], AfterValidator(_places)]
 LanguageCode = Annotated[Text, AfterValidator(_language)]
@@ -94,9 +98,15 @@ def _apart(subsets):
     if not isinstance(subsets, str): once(tuple(tuple(sorted(once(s))) for s in subsets))
     return subsets
 
-def _intermediate(name: str) -> str: return closest(name, INTERMEDIATE, 'task in `design.intermediate`')
+def _intermediate(name: str) -> str:
+    closest(name, (*INTERMEDIATE, *own_tasks()), 'task in `design.intermediate`')
+    if task(name).train: return name
+    raise UserError(f"`design.intermediate` has '{name}', which names no training rows")
 
-def _target(name: str) -> str: return closest(name, TARGETS, 'target in `design.targets`')
+def _target(name: str) -> str:
+    closest(name, (*TARGETS, *own_tasks()), 'target in `design.targets`')
+    if task(name).test: return name
+    raise UserError(f"`design.targets` has '{name}', which names no test rows")
 
 Subsets = Annotated[str | tuple[tuple[str, ...], ...], BeforeValidator(_subsets), AfterValidator(_apart)]
 IntermediateTasks = Annotated[tuple[Annotated[str, AfterValidator(_intermediate)], ...], AfterValidator(once)]
@@ -153,7 +163,7 @@ class Phase2(Group):
 # %% ../../nbs/study/10_settings.ipynb #49a834aa
 def _example(key: str) -> Task:
     "A task that a key of `recipes` is about."
-    return next(t for t in TASKS.values() if key in ('all', t.head, t.name))
+    return next(t for t in (*TASKS.values(), *own_tasks().values()) if key in ('all', t.head, t.name))
 
 def _recipes(changes: dict) -> dict:
     "Changes to recipes, their values as numbers."
@@ -189,6 +199,8 @@ class Retrieval(Group):
     # The nearest sentence in Tatoeba by 'cosine' or by 'margin'
     tatoeba_similarity: Literal['cosine', 'margin'] = 'cosine'
 
+Kept = Annotated[tuple[Literal['trunk', 'intermediate'], ...], AfterValidator(once)]
+
 @dataclass(frozen=True, config=CHECKED)
 class Device(Group):
     "How the arithmetic is done."
@@ -201,6 +213,9 @@ class Device(Group):
     # Processes of a cell, each with a GPU of its own; more than one start by Accelerate's launcher
     processes: Count = 1
     checkpoint_seconds: Positive = 600.0 # Time between two checkpoints of a run
+    # What stays in the store after its last use: 'trunk' (states that a longer budget goes on from),
+    # 'intermediate' (encoders after phase 2)
+    keep: Kept = ()
 
 # %% ../../nbs/study/10_settings.ipynb #cbb9fd35
 def _check_design(design: Design) -> None:
@@ -224,15 +239,15 @@ def has_budgets(
     return any(design.n_tasks) or ('target-only' in design.controls and 0 in design.n_tasks)
 
 # %% ../../nbs/study/10_settings.ipynb #1b99bb79
-def _check_worlds(data: DataPlaces) -> None:
-    "Raises `UserError` for languages that the source cannot have."
+def _check_worlds(data: DataPlaces, own: set[str]) -> None:
+    "Raises `UserError` for languages that neither the source nor a task of the study's own (`own`) can have."
     codes = (data.source_language, *(data.languages or ()))
-    worlds = {LANGUAGES[c].world for c in codes}
-    wanted = {'hub': 'xtreme', 'mini': 'mini'}.get(data.source, LANGUAGES[data.source_language].world)
-    if worlds == {wanted}: return
-    stranger = next(c for c in codes if LANGUAGES[c].world != wanted)
+    def made_up(code): return language(code).world == 'mini'
+    wanted = {'hub': False, 'mini': True}.get(data.source, made_up(data.source_language))
+    stranger = next((c for c in codes if made_up(c) != wanted and c not in own), None)
+    if stranger is None: return
     setting = 'source_language' if stranger == data.source_language else 'languages'
-    there = ', '.join(c for c, l in LANGUAGES.items() if l.world == wanted)
+    there = ', '.join(MINI_LANGUAGES) if wanted else 'those of the real world, see `xtl languages`'
     raise UserError(f'`data.{setting}` has {stranger}, but the languages of `data.source: {data.source}` are {there}')
 
 # %% ../../nbs/study/10_settings.ipynb #c07d5699
@@ -274,17 +289,17 @@ _ROWS, _PHASE_2 = {'max_length'}, {'max_length', 'batch_size'}
 
 def _read_settings(name: str, target_flops: float | None) -> set[str]:
     "Settings of its recipe that a task's runs read."
-    t = TASKS[name]
+    t = find_task(name)
     stride = {'stride'} if t.head == 'span' else set()
     if t.head == 'retrieval': return _ROWS
-    if name not in TARGETS: return _PHASE_2 | stride
+    if not t.own and name not in TARGETS: return _PHASE_2 | stride
     trained = _PHASE_2 | stride | {'learning_rate', 'warmup', 'weight_decay', 'max_grad_norm'}
     return trained if target_flops else trained | {'epochs'}
 
 def _check_recipes(phase3: Phase3) -> None:
     "Raises `UserError` for a change to a recipe that no run would read."
     for key, changes in phase3.recipes.items():
-        about = [n for n, t in TASKS.items() if key in ('all', t.head, n)]
+        about = [n for n, t in (TASKS | own_tasks()).items() if key in ('all', t.head, n)]
         read = set().union(*(_read_settings(n, phase3.target_flops) for n in about))
         for setting in changes:
             if setting in read: continue
@@ -293,12 +308,39 @@ def _check_recipes(phase3: Phase3) -> None:
             else: why = f'its runs read {", ".join(sorted(read))} alone'
             raise UserError(f'`{setting}` in `phase3.recipes: {key}` has no effect: {why}')
 
+# %% ../../nbs/study/10_settings.ipynb #46b570a1
+def _mapping(value) -> dict:
+    if not isinstance(value, dict): raise ValueError('a mapping of names to definitions')
+    return value
+
+def _own_languages(value) -> dict:
+    "Languages that a study describes, made known."
+    define(_mapping(value), {})
+    return {str(code): given for code, given in value.items()}
+
+def _own_tasks(value) -> dict:
+    "Tasks that a study defines, made known."
+    define({}, _mapping(value))
+    return value
+
+OwnLanguages = Annotated[dict[str, dict], BeforeValidator(_own_languages)]
+OwnTasks = Annotated[dict[str, dict], BeforeValidator(_own_tasks)]
+
+def _check_own(study) -> None:
+    "Raises `UserError` for a task that only another study of this process defines."
+    design = study.design
+    for setting, names in (('intermediate', design.intermediate), ('targets', design.targets)):
+        for name in names:
+            if name not in TASKS and name not in study.tasks: closest(name, TASKS, f'task in `design.{setting}`')
+
 # %% ../../nbs/study/10_settings.ipynb #575ab885
 @dataclass(frozen=True, config=CHECKED)
 class Study(Group):
     "All settings of a study, in groups."
     name: FolderName                                        # What to call it
     encoder: EncoderSettings                                # The pretrained encoder
+    languages: OwnLanguages = field(default_factory=dict)   # Languages of its own, by code (or more of what is known)
+    tasks: OwnTasks = field(default_factory=dict)           # Tasks of its own, by name; see `xtl tasks --help`
     data: DataPlaces = field(default_factory=DataPlaces)    # Where rows come from, which, and how many
     design: Design = field(default_factory=Design)          # Which cells there are
     mixture: Mixture = field(default_factory=Mixture)       # How several intermediate tasks share the compute
@@ -310,7 +352,8 @@ class Study(Group):
     @model_validator(mode='after')
     def _meets(self):
         _check_design(self.design)
-        _check_worlds(self.data)
+        _check_own(self)
+        _check_worlds(self.data, {c for n in self.tasks for c in task(n).languages})
         _check_effects(self)
         _check_recipes(self.phase3)
         return self
@@ -333,12 +376,12 @@ def but(
 # %% ../../nbs/study/10_settings.ipynb #8eee57a9
 ELSEWHERE = { # Group -> settings that a key holds by content, or that no result depends on
     'encoder': ('name', 'revision'), 'data': ('source', 'revisions', 'sources', 'languages', 'max_train', 'max_test'),
-    'device': ('checkpoint_seconds',)}
+    'device': ('checkpoint_seconds', 'keep')}
 
 @patch
 def settings_key(self: Study) -> dict: # Group -> setting -> value, as JSON has them
     "What a cell's results depend on, besides its place in the design and the content of rows and weights."
-    groups = {k: v for k, v in asdict(self).items() if k not in ('name', 'design')}
+    groups = {k: v for k, v in asdict(self).items() if k not in ('name', 'design', 'tasks')}
     return {k: {s: v for s, v in values.items() if s not in ELSEWHERE.get(k, ())} for k, values in groups.items()}
 
 @patch

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..core.errors import UserError, closest
 from .task import HEADS, Task
-from .paper import TASKS
+from .paper import TASKS, own_tasks
 
 # %% ../../nbs/tasks/40_recipes.ipynb #280a00e3
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def recipe(
     value that cannot be."""
     base = RECIPES[closest(which, RECIPES, 'recipe')]
     found = base.get(task.name, base[task.head])
-    for key in (changes or {}): closest(key, ('all', *HEADS, *TASKS), 'task in `recipes`')
+    for key in (changes or {}): closest(key, ('all', *HEADS, *TASKS, *own_tasks()), 'task in `recipes`')
     for key in ('all', task.head, task.name):
         where, given = f'recipes: {key}', (changes or {}).get(key, {})
         if not isinstance(given, dict): raise UserError(f'`{where}` must map settings to numbers, but is {given!r}')

@@ -19,9 +19,9 @@ import torch
 from ..core.errors import UserError
 from ..training.batches import Diverged
 from ..study.designs import Cell
-from ..study.plan import phase_budgets
+from ..study.plan import phase_budgets, trained_together
 from .workspace import Workspace
-from .phase2 import IntermediateRun, intermediate
+from .phase2 import Cooldown, IntermediateRun
 from .learned import intermediate_scores
 from .phase3 import target_run
 
@@ -30,24 +30,25 @@ from .phase3 import target_run
 class TargetResult:
     "One target of a cell, done."
     target: str          # Which
-    begin: Path | None   # Folder of phase 2
-    folder: Path         # What `target_run` gave
+    folder: Path         # What `target_run` gave, for this target and others of its training set
     intermediate: Path | None = None # What `intermediate_scores` gave
 
 def _told(observe: Callable | None, phase: str, of: str) -> Callable | None:
     "Who observes, with the phase and what is trained."
-    return observe and (lambda r: observe(r | dict(phase=phase, of=of)))
+    return observe and (lambda r: observe(dict(phase=phase, of=of) | r))
 
 def _results(space: Workspace, cell: Cell, observe: Callable | None) -> list[TargetResult]:
     "As `run_cell`, in this process."
     found, run = [], IntermediateRun(space, cell.tasks, cell.seed)
-    for target in space.study.design.targets:
-        two, three = phase_budgets(space.study, cell, space.target_costs[target])
-        begin = intermediate(run, two, _told(observe, 'intermediate', '+'.join(cell.tasks))) if two else None
-        scored = target_run(space, target, begin, three, cell.seed, _told(observe, 'target', target))
-        learned = intermediate_scores(run, begin) if begin and space.study.phase2.score_intermediate else None
-        found.append(TargetResult(target, begin, scored, learned))
-    return found
+    for targets in trained_together(space.training_sets):
+        two, three = phase_budgets(space.study, cell, space.target_costs[targets[0]])
+        begin = Cooldown(space, run, two, observe=_told(observe, 'intermediate', '+'.join(cell.tasks))) if two else None
+        scored = target_run(space, targets, begin, three, cell.seed, _told(observe, 'target', '+'.join(targets)))
+        learned = intermediate_scores(begin) if begin and space.study.phase2.score_intermediate else None
+        found += [TargetResult(target, scored, learned) for target in targets]
+    if observe: observe(dict(phase='writing', of=cell.name))
+    order = space.study.design.targets
+    return sorted(found, key=lambda r: order.index(r.target))
 
 # %% ../../nbs/transfer/40_cell.ipynb #30f3a465
 class ProcessDied(Exception):

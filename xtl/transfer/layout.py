@@ -10,10 +10,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
+
 from ..core.errors import UserError
 from ..core.files import read_json, write_aside, write_json
 from ..core.steps import Store
-from ..tasks.paper import TARGETS, TASKS
+from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..data.prepared import Prepared
 from ..data.preparation import Preparation, needed_splits, prepare
@@ -21,13 +23,13 @@ from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
 from ..encoder.packing import check_packing
 from ..encoder.checks import check_encoder
 from ..training.cost import Shape, shape_of
-from ..evaluation.submission import write_gold
+from ..evaluation.submission import write_definitions, write_gold
 from ..evaluation.neighbours import chosen_layer
 from ..evaluation.languages import gold_of
 from ..study.settings import Study
 from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
-from ..study.plan import in_flops, phase_budgets
+from ..study.plan import in_flops, phase_budgets, plan_rows
 from .workspace import Workspace, epoch_cost
 from .places import data_settings, pinned, used_tasks
 
@@ -35,10 +37,10 @@ from .places import data_settings, pinned, used_tasks
 def target_costs(study: Study, prepared: Prepared, shape: Shape) -> dict[str, float]:
     "Operations of each target's own phase 3: `target_flops`, or its recipe's epochs over its training rows."
     def cost(name):
-        if not TARGETS[name].train: return 0.0
+        if not task(name).train: return 0.0
         if study.phase3.target_flops is not None: return study.phase3.target_flops
         rows = prepared.load(name, 'train', study.data.source_language)
-        return recipe(TARGETS[name], study.phase3.recipe, study.phase3.recipes).epochs*epoch_cost(shape, rows)
+        return recipe(task(name), study.phase3.recipe, study.phase3.recipes).epochs*epoch_cost(shape, rows)
     return {t: cost(t) for t in study.design.targets}
 
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
@@ -58,8 +60,9 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     if study.device.packing: check_packing(encoder.config)
     shape = shape_of(encoder)
     chosen_layer(study.retrieval.layer, shape.layers)
-    recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in TASKS.items()}
     settings, used = data_settings(study), used_tasks(study)
+    read = {n: task(n) for n in (*used, *study.design.targets)}
+    recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in read.items()}
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress)
@@ -77,6 +80,7 @@ def lay_out(
     "Makes a study's folder: settings, data, gold, versions. Raises `UserError` for wrong data or a wrong encoder."
     out = Path(out).resolve()
     space = _ready(pinned(study, out), out, progress)
+    if study.tasks: write_definitions(out/'gold', study.tasks, study.languages)
     for target in study.design.targets:
         for code in space.prepared.languages(target):
             write_gold(out/'gold', target, code, gold_of(target, space.prepared.load(target, 'test', code)))
@@ -89,6 +93,8 @@ def _keep(space: Workspace) -> None:
     with write_aside(space.out/'study.yaml') as aside: aside.write_text(text, encoding='utf-8')
     write_json(space.out/'versions.json', {p: version(p) for p in PACKAGES})
     write_json(space.out/'data.json', prepared.records)
+    plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets))
+    with write_aside(space.out/'plan.parquet') as aside: plan.to_parquet(aside)
     write_json(space.out/'workspace.json', dict(
         folders=prepared.folders, missing=prepared.missing, identity=space.identity, shape=asdict(space.shape),
         target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
@@ -103,5 +109,5 @@ def open_workspace(
     out = Path(out).resolve()
     kept = read_json(out/'workspace.json')
     prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'])
-    return Workspace(out, read_study(str(out/'study.yaml')), prepared, kept['identity'], Shape(**kept['shape']),
+    return Workspace(out, read_study(str(out/'study.yaml'), look=False), prepared, kept['identity'], Shape(**kept['shape']),
                      kept['target_costs'], tuple(kept['phase2_budgets']))

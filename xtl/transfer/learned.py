@@ -12,42 +12,42 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
-from ..core.steps import Step, obtain
+from ..core.steps import Step, obtain, obtained
 from ..encoder.model import TransferModel
 from ..evaluation.languages import evaluate_intermediate
-from .phase2 import IntermediateRun, encoder_after, heads_of
+from .phase2 import Cooldown, encoder_after, heads_of
 
 # %% ../../nbs/transfer/25_learned.ipynb #8c712021
 @dataclass(frozen=True)
 class Learned(Step):
     "Every task of phase 2 scored: a folder with `scores.parquet`, of `task`, `metric` and `score` in points."
-    run: IntermediateRun # The subset and seed
-    begin: Path  # What `intermediate` gave
+    begin: Cooldown # Phase 2
     kind = 'intermediate-scores'
 
     def inputs(self) -> dict:
-        space = self.run.space
-        rows = {t: space.prepared.name(t, 'test', space.study.data.source_language) for t in self.run.tasks}
+        space = self.begin.space
+        rows = {t: space.prepared.name(t, 'test', space.study.data.source_language) for t in self.begin.run.tasks}
         return dict(begin=self.begin.name, rows=rows, precision=space.study.device.precision)
 
     def compute(self, into: Path | None) -> None:
         from accelerate import Accelerator
-        if not into: return # the development rows are few
-        space = self.run.space
-        study, splits = space.study, self.run.splits()
-        model = TransferModel(encoder_after(space, self.begin), heads_of(splits), 0)
-        model.heads.load_state_dict(load_file(self.begin/'heads.safetensors'))
+        space, run = self.begin.space, self.begin.run
+        study, splits = space.study, run.splits()
+        with obtained(space.store, self.begin) as begin:
+            if not into: return # the development rows are few
+            model = TransferModel(encoder_after(space, begin), heads_of(splits), 0)
+            model.heads.load_state_dict(load_file(begin/'heads.safetensors'))
         model.to(Accelerator(mixed_precision=study.device.precision).device)
         rows = []
-        for task in self.run.tasks:
-            encoded = replace(space.prepared.load(task, 'test', study.data.source_language), labels=splits[task].labels)
+        for task in run.tasks:
+            encoded = space.prepared.load(task, 'test', study.data.source_language)
+            if encoded.head == 'token': encoded = replace(encoded, labels=splits[task].labels)
             scores = evaluate_intermediate(model, task, encoded, study.device.precision)
             rows += [dict(task=task, metric=m, score=s) for m, s in scores.items()]
         pd.DataFrame(rows).to_parquet(into/'scores.parquet')
 
 def intermediate_scores(
-    run: IntermediateRun, # The subset and seed
-    begin: Path,  # What `intermediate` gave
-) -> Path:        # Folder with `scores.parquet`: `task`, `metric`, `score` in points
+    begin: Cooldown, # Phase 2
+) -> Path:           # Folder with `scores.parquet`: `task`, `metric`, `score` in points
     "Every task of phase 2 scored on its development rows."
-    return obtain(run.space.store, Learned(run, begin))
+    return obtain(begin.space.store, Learned(begin))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Training', 'advance', 'run_record', 'IntermediateRun', 'encoder_after', 'heads_of', 'Trunk', 'Cooldown',
-           'intermediate']
+           'leave_trunks', 'intermediate']
 
 # %% ../../nbs/transfer/20_phase2.ipynb #70b7d1b5
 from collections.abc import Callable
@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
-from ..core.steps import Step, obtain
+from ..core.steps import Step, obtain, obtained
 from ..data.tokens import Encoded
 from ..encoder.loading import load_encoder
 from ..encoder.heads import HeadSpec
@@ -43,6 +44,10 @@ class Training(Step):
     def waiting(self) -> None:
         if self.observe: self.observe(dict(flops=0.0, seconds=0.0, waiting=True))
 
+    def tell(self, state: State) -> None:
+        "Says where the run stands before its first step."
+        if self.observe: self.observe(dict(step=state.step, flops=state.flops, seconds=state.seconds))
+
     def result(self, folder: Path) -> Path:
         self.checkpoints.clear()
         return folder
@@ -50,17 +55,15 @@ class Training(Step):
 # %% ../../nbs/transfer/20_phase2.ipynb #ca6a7ec1
 def advance(
     step: Training,           # Whose run it is
-    fresh: State,             # To start from; its model receives what is read
-    begin: Path | None,       # A state to start from instead
+    state: State,             # To go on from
     sources: dict,            # The tasks
     target: float,            # Operations at which to stop
     rate: Callable,           # Learning rate after so many operations
     settings: TrainSettings,  # Seed and so on
     trim: bool = True,        # Whether it shall end on its target to an item; a trunk, which goes on, need not
 ) -> State:
-    "A run that goes on from its newest checkpoint, from a given state, or from the start."
-    state = step.checkpoints.resume(fresh.model, settings.weight_decay)
-    if state is None: state = load_state(begin, fresh.model, settings.weight_decay) if begin else fresh
+    "A run that goes on from a state, with checkpoints, and whoever observes is told."
+    step.tell(state)
     train(state, sources, target, rate, settings, trim, step.checkpoints, step.observe)
     return state
 
@@ -118,10 +121,16 @@ class IntermediateRun:
             rows=rows, batch_sizes=self.batch_sizes, sampling=[how.sampling, how.cap, how.temperature],
             settings=asdict(self.settings), schedule=asdict(self.schedule))
 
+# %% ../../nbs/transfer/20_phase2.ipynb #3e7dbbd1
+@patch(as_prop=True)
+def ends(self: IntermediateRun) -> tuple[float, ...]:
+    "Where budgets leave the trunk, in operations, smallest first; none without a trunk."
+    return tuple(sorted({e for e in map(self.schedule.trunk_end, self.space.phase2_budgets) if e}))
+
 # %% ../../nbs/transfer/20_phase2.ipynb #c36820a3
 def encoder_after(
     space: Workspace,    # The study
-    begin: Path | None,  # What `intermediate` gave; none without phase 2
+    begin: Path | None,  # Folder of a `Cooldown`; none without phase 2
 ):
     "The pretrained encoder, or as phase 2 left it."
     encoder = load_encoder(space.study.encoder.name, space.identity['revision'] or None)
@@ -142,9 +151,16 @@ def _fresh(run: IntermediateRun):
     sources = sources_of(splits, run.shares(splits), run.batch_sizes, heads, run.settings.seed)
     return start(encoder_after(run.space, None), heads, sources, run.settings), sources
 
-def _segments(before: Path | None) -> list:
-    "The stretches of training that led to a trunk's state: their names and where they ended, in operations."
-    return read_json(before.parent/'segments.json') if before else []
+def _begun(step: Training, run: IntermediateRun, upto: float) -> tuple[State, dict, list]:
+    """Where a step of phase 2 goes on: a state, its tasks, and the stretches of training that led there, by name and
+    end in operations."""
+    fresh, sources = _fresh(run)
+    decay = run.settings.weight_decay
+    state = step.checkpoints.resume(fresh.model, decay)
+    if not upto: return state or fresh, sources, []
+    with obtained(step.space.store, Trunk(step.space, run, upto, observe=step.observe)) as before:
+        segments = read_json(before.parent/'segments.json')
+        return state or load_state(before, fresh.model, decay), sources, segments
 
 # %% ../../nbs/transfer/20_phase2.ipynb #cbeea4a1
 @dataclass(frozen=True)
@@ -158,20 +174,17 @@ class Trunk(Training):
 
     def compute(self, into: Path | None) -> None:
         schedule = self.run.schedule
-        ends = [e for e in map(schedule.trunk_end, self.space.phase2_budgets) if e < self.upto]
-        before = _trunk(self, max(ends)) if ends else None
-        fresh, sources = _fresh(self.run)
+        before = max((e for e in self.run.ends if e < self.upto), default=0.0)
+        state, sources, segments = _begun(self, self.run, before)
         def rate(spent): return schedule.rate(spent, float('inf'), float('inf'))
-        state = advance(self, fresh, before, sources, self.upto, rate, self.run.settings, trim=False)
+        state = advance(self, state, sources, self.upto, rate, self.run.settings, trim=False)
         if not into: return
         save_state(state, into/'state')
-        write_json(into/'segments.json', _segments(before) + [[self.name, state.flops]])
+        write_json(into/'segments.json', segments + [[self.name, state.flops]])
 
-    def result(self, folder: Path) -> Path: return super().result(folder)/'state'
-
-def _trunk(step: Training, upto: float) -> Path:
-    "The trunk that a step of phase 2 goes on from."
-    return obtain(step.space.store, Trunk(step.space, step.run, upto, observe=step.observe))
+    def result(self, folder: Path) -> Path:
+        leave_trunks(self.run)
+        return super().result(folder)/'state'
 
 # %% ../../nbs/transfer/20_phase2.ipynb #0aea75e3
 @dataclass(frozen=True)
@@ -186,17 +199,32 @@ class Cooldown(Training):
     def compute(self, into: Path | None) -> None:
         schedule = self.run.schedule
         end = schedule.trunk_end(self.budget)
-        before = _trunk(self, end) if end else None
-        fresh, sources = _fresh(self.run)
+        state, sources, segments = _begun(self, self.run, end)
         def rate(spent): return schedule.rate(spent, self.budget, end)
-        state = advance(self, fresh, before, sources, self.budget, rate, self.run.settings)
+        state = advance(self, state, sources, self.budget, rate, self.run.settings)
         if not into: return
         save_file(encoder_weights(state.model.encoder), into/'encoder.safetensors')
         heads = {n: t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}
         save_file(heads, into/'heads.safetensors')
-        record, segments = run_record(state, {t: s.share for t, s in sources.items()}), _segments(before)
+        record = run_record(state, {t: s.share for t, s in sources.items()})
         write_json(into/'run.json', record | dict(segments=segments + [[self.name, state.flops]]))
 
+    def result(self, folder: Path) -> Path:
+        leave_trunks(self.run)
+        return super().result(folder)
+
+def leave_trunks(
+    run: IntermediateRun, # A subset and seed
+) -> None:
+    "Retires the states of a trunk from which everything has gone on that will, unless the study keeps them."
+    space, ends = run.space, run.ends
+    if 'trunk' in space.study.device.keep: return
+    for end, following in zip(ends, (*ends[1:], None)):
+        readers = [Cooldown(space, run, b) for b in space.phase2_budgets if run.schedule.trunk_end(b) == end]
+        if following: readers.append(Trunk(space, run, following))
+        if all(space.store.made(r) for r in readers): space.store.retire(Trunk(space, run, end))
+
+# %% ../../nbs/transfer/20_phase2.ipynb #b8e6eab2
 def intermediate(
     run: IntermediateRun,                   # The subset and seed
     budget: float,                  # Executed operations

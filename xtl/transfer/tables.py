@@ -25,17 +25,19 @@ from .phase3 import NO_RUN
 from .cell import TargetResult
 
 # %% ../../nbs/transfer/45_tables.ipynb #6f1a9e4f
-def _record(folder: Path | None) -> dict:
-    return read_json(folder/'run.json') if folder and (folder/'run.json').exists() else NO_RUN
+def _record(result: TargetResult, name: str = 'run.json') -> dict:
+    return read_json(result.folder/name) if (result.folder/name).exists() else NO_RUN
+
+def _before(result: TargetResult) -> dict: return _record(result, 'phase2.json')
 
 def _flops(record: dict) -> float:
     return float(sum(c['executed_flops'] for c in record['spent'].values()))
 
 def _runs(results: list[TargetResult]) -> list[tuple[str, dict]]:
     "The training runs of a cell, each once: their phase and record."
-    folders = [('intermediate', r.begin) for r in results if r.begin] + [('target', r.folder) for r in results]
-    records = [(phase, _record(folder)) for phase, folder in dict.fromkeys(folders)]
-    return [(phase, record) for phase, record in records if record['spent']]
+    records = [('intermediate', _before(r)) for r in results] + [('target', _record(r)) for r in results]
+    trained = {record['segments'][-1][0]: (phase, record) for phase, record in records if record['spent']}
+    return list(trained.values())
 
 # %% ../../nbs/transfer/45_tables.ipynb #0a142bfd
 def cell_code() -> str:
@@ -62,15 +64,16 @@ _TYPES = dict.fromkeys(_WHOLE, 'Int64') | {'target_epochs': float}
 
 def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.DataFrame:
     "The scores of one target."
-    before, after = _record(result.begin), _record(result.folder)
-    table = pd.read_parquet(result.folder/'scores.parquet')
+    before, after = _before(result), _record(result)
+    table = pd.read_parquet(result.folder/'scores.parquet').query('target == @result.target').reset_index(drop=True)
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
         study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
         tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk,
         encoder=space.study.encoder.name)
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
-    seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=after['evaluation_seconds'])
+    evaluation = after['evaluation_seconds'][result.target]
+    seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=evaluation)
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), **seconds)
     return table.assign(**cell_settings(space, result.target)).astype(_TYPES)
 
@@ -117,7 +120,8 @@ def cell_curves(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
 
 def cell_layers(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     "The score of every layer for the retrieval targets of a cell."
-    table = pd.concat([pd.read_parquet(r.folder/'layers.parquet') for r in results], ignore_index=True)
+    folders = dict.fromkeys(r.folder for r in results)
+    table = pd.concat([pd.read_parquet(f/'layers.parquet') for f in folders], ignore_index=True)
     table.insert(0, 'cell', cell.name)
     return table
 
@@ -125,7 +129,7 @@ def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     "The scores of a cell's intermediate tasks; several times where targets have phases 2 of several lengths."
     about = dict(budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset,
                  seed=cell.seed)
-    rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_record(begin)))
-            for begin, folder in dict.fromkeys((r.begin, r.intermediate) for r in results if r.intermediate)
-            for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]
+    scored = {r.intermediate: r for r in results if r.intermediate}
+    rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_before(r)))
+            for folder, r in scored.items() for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]
     return pd.DataFrame(rows, columns=['cell', 'task', 'metric', 'score', *about, 'flops_intermediate'])

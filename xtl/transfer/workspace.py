@@ -6,13 +6,13 @@
 __all__ = ['Workspace', 'epoch_cost']
 
 # %% ../../nbs/transfer/10_workspace.ipynb #da47eff9
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ..core.errors import fingerprint
 from ..core.steps import Store
-from ..tasks.paper import TASKS
+from ..tasks.paper import task
 from ..tasks.recipes import Recipe, recipe
 from ..data.tokens import Encoded
 from ..data.prepared import Prepared
@@ -40,13 +40,21 @@ class Workspace:
 
     def recipe(self, name: str) -> Recipe:
         "How a task is fine-tuned in this study."
-        return recipe(TASKS[name], self.study.phase3.recipe, self.study.phase3.recipes)
+        return recipe(task(name), self.study.phase3.recipe, self.study.phase3.recipes)
 
     def train_settings(self, seed: list, weight_decay: float, max_grad_norm: float) -> TrainSettings:
         "How a run of either phase is trained; its seed follows from a few names and numbers."
         device, number = self.study.device, int(fingerprint(seed)[:8], 16)
         return TrainSettings(number, weight_decay, max_grad_norm, device.precision, device.micro_batch_tokens,
                              self.study.encoder.freeze_embeddings, device.packing, device.compile)
+
+    @cached_property
+    def training_sets(self) -> dict[str, str]:
+        "Target -> a fingerprint of the rows it is trained on and of its recipe; its name where it is not trained."
+        def trained_on(name):
+            rows = self.prepared.name(name, 'train', self.study.data.source_language)
+            return fingerprint([rows, asdict(self.recipe(name))])
+        return {n: trained_on(n) if task(n).train else n for n in self.study.design.targets}
 
     @cached_property
     def training_key(self) -> dict:
