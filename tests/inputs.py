@@ -50,6 +50,7 @@ WRONG = { # Kind of value -> what is none of it, as YAML
     'language': ['zz', 'en', '3', '""', '[qaa]', 'true'],
     'subsets': ['nestled', '3', '[]', '[mnli]', '[[]]', '[[mnly]]', '[[mnli, mnli]]', '[[mnli], [mnli]]', '[[3]]', 'true',
                 '[[mnli, csqa]]', '{a: [mnli]}'],
+    'kept': ['trunk', '[trunks]', '[trunk, trunk]', '[null]', '3', '{}', '[[trunk]]'],
     'controls': ['none', '[nothing]', '[none, none]', '[null]', '3', '{}', '[[none]]'],
     'mapping': ['3', 'x', '[]', 'true', '[{a: b}]'],
 }
@@ -74,7 +75,7 @@ FIELDS = { # Setting -> kind of value, and whether null is one
     'retrieval.pooling': ('choice', NOT_NULL), 'retrieval.special_tokens': ('yes', NOT_NULL),
     'retrieval.tatoeba_similarity': ('choice', NOT_NULL), 'device.precision': ('choice', NOT_NULL),
     'device.micro_batch_tokens': ('count', NOT_NULL), 'device.packing': ('yes', NOT_NULL), 'device.compile': ('yes', NOT_NULL),
-    'device.processes': ('count', NOT_NULL), 'device.checkpoint_seconds': ('positive', NOT_NULL)}
+    'device.keep': ('kept', NOT_NULL), 'device.processes': ('count', NOT_NULL), 'device.checkpoint_seconds': ('positive', NOT_NULL)}
 
 
 def wrong_values():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 
+import pandas as pd
 import pytest
 
 from xtl.core import code
@@ -18,7 +19,8 @@ from xtl.study.designs import cells
 from xtl.study.presets import read_study
 from xtl.transfer.cell import run_cell
 from xtl.transfer.layout import lay_out
-from xtl.transfer.results import collect, stale_cells, write_cell
+from xtl.transfer.collected import collect
+from xtl.transfer.results import TABLES, stale_cells, write_cell
 
 STEPS = {'world': 'xtl.world.once', 'rows': 'xtl.data.tokenised', 'trunk, cooldown': 'xtl.transfer.phase2', 'learned': 'xtl.transfer.learned',
          'target': 'xtl.transfer.phase3', 'cell': 'xtl.transfer.tables'}
@@ -94,7 +96,7 @@ def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "A study of three cells, and its tables."
-    study = read_study('mini').but(name='damaged', data=dict(languages=('qab',)), phase2=dict(score_intermediate=True), phase3=dict(target_flops=2e9),
+    study = read_study('mini').but(name='damaged', data=dict(languages=('qab',)), phase2=dict(score_intermediate=True), phase3=dict(target_flops=2e9), device=dict(keep=('trunk', 'intermediate')),
                                    design=dict(intermediate=('csqa', 'qqp'), targets=('panx', 'tatoeba'), budgets=(2e9,), n_tasks=(0, 2), subset_count=1))
     out = tmp_path_factory.mktemp('whole')/'out'
     tables = run(lay_out(study, out))
@@ -106,7 +108,8 @@ def run(space):
     stale = stale_cells(space)
     for cell in cells(space.study):
         if cell.name in stale: write_cell(space, cell, run_cell(space, cell))
-    return collect(space.out)
+    collect(space.out)
+    return {name: pd.read_parquet(space.out/f'{name}.parquet') for name in TABLES}
 
 
 def kinds(out):
