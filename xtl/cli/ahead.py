@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['progress_bar', 'fitting_options', 'check_fit', 'costs_ahead']
 
-# %% ../../nbs/cli/18_ahead.ipynb #69ca3408
+# %% ../../nbs/cli/18_ahead.ipynb #7bebb99c
 import sys
 from pathlib import Path
 
 from ..core.errors import UserError
 
 
-# %% ../../nbs/cli/18_ahead.ipynb #6640b309
+# %% ../../nbs/cli/18_ahead.ipynb #e18eb3c7
 def progress_bar(
     items,     # To go through
     **options, # Of `tqdm`
@@ -22,7 +22,7 @@ def progress_bar(
     return tqdm(items, leave=False, disable=not sys.stderr.isatty(), **options)
 
 
-# %% ../../nbs/cli/18_ahead.ipynb #361b8cf4
+# %% ../../nbs/cli/18_ahead.ipynb #1a8cd8da
 def fitting_options(
     study,        # A `Study`
     shape,        # Of an encoder
@@ -57,7 +57,7 @@ def _check_lengths(study, longest: int) -> None:
         check_length(task(name), recipe(task(name), study.phase3.recipe, study.phase3.recipes), longest)
 
 
-# %% ../../nbs/cli/18_ahead.ipynb #06c9397c
+# %% ../../nbs/cli/18_ahead.ipynb #a4811e2e
 def check_fit(
     study, # A `Study`
 ):         # The `Shape` of its encoder
@@ -76,7 +76,7 @@ def check_fit(
     return shape_of(encoder)
 
 
-# %% ../../nbs/cli/18_ahead.ipynb #b0dadedb
+# %% ../../nbs/cli/18_ahead.ipynb #3126d242
 def _prepared_sizes(study, names: list[str], shape) -> dict[str, tuple[int, float]]:
     "Task -> training rows and operations of an epoch, counted on the rows themselves."
     import tempfile
@@ -88,8 +88,8 @@ def _prepared_sizes(study, names: list[str], shape) -> dict[str, tuple[int, floa
     from xtl.transfer.places import data_settings
     from xtl.transfer.workspace import epoch_cost
     if not names: return {}
-    encoder, settings = study.encoder, data_settings(study)
-    tokenizer, identity = load_tokenizer(encoder.name, encoder.revision), encoder_identity(encoder.name, encoder.revision)
+    encoder, settings = (study.encoder.name, study.encoder.revision), data_settings(study)
+    tokenizer, identity = load_tokenizer(*encoder), encoder_identity(*encoder)
     recipes = {t: recipe(task(t), study.phase3.recipe, study.phase3.recipes) for t in names}
     with tempfile.TemporaryDirectory() as folder:
         work = Preparation(settings, Store(Path(folder)), tokenizer, identity['fingerprint'])
@@ -99,7 +99,7 @@ def _prepared_sizes(study, names: list[str], shape) -> dict[str, tuple[int, floa
         return {t: (len(r.items) - 1, epoch_cost(shape, r)) for t, r in rows.items()}
 
 
-# %% ../../nbs/cli/18_ahead.ipynb #50be4ef8
+# %% ../../nbs/cli/18_ahead.ipynb #2fdca46e
 def costs_ahead(
     study, # A `Study`
 ) -> tuple: # The study, budgets in operations; each target's phase 3; the encoder's shape; sizes of its tasks

@@ -47,6 +47,8 @@ def lengths_text(
     title = 'phase 2 of each task: epochs (steps) by budget; * is above 20 epochs or under 500 steps'
     return f'{title}\n{text_table(list(table.values()))}'
 
+
+# %% ../../nbs/cli/20_plan.ipynb #bb0a5199
 def size_text(
     count: int, # Bytes
 ) -> str:

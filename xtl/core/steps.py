@@ -75,9 +75,7 @@ class Store:
     "Results of steps, each in a folder of its own."
     folder: Path # Where they are
 
-    def path(self, step: Step) -> Path:
-        "Where the result of a step is, or would be."
-        return Path(self.folder)/step.kind/step.name
+    def path(self, step: Step) -> Path: return Path(self.folder)/step.kind/step.name # where a result is, or would be
 
     def get(self,
             step: Step, # What is wanted

@@ -76,6 +76,8 @@ def check_split(
         (int(lengths.min()), int(np.median(lengths)), int(lengths.max())),
         _shown(encoded, answers, preparation.tokenizer, count))
 
+
+# %% ../../nbs/data/65_check.ipynb #994f5dda
 def check_task(
     task: Task,     # Which task
     recipe: Recipe, # Maximum length and stride

@@ -127,19 +127,6 @@ class Preparation:
     tokenizer_id: str      # Its fingerprint
     label_sets: dict = field(default_factory=dict, compare=False) # Task -> labels that its training rows have
 
-    def labelled(self,
-                 task: Task,   # Which task
-                 split: str,   # 'train', 'test' or 'development'
-                 how: Reading, # From where
-    ) -> Task:
-        "The task with the labels of a split: those of its training rows where it lists none."
-        if split == 'train': return replace(task, labels=task.train_labels or task.labels)
-        if not task.own or task.labels or task.head not in ('sequence', 'token'): return task
-        if task.name not in self.label_sets:
-            rows, _ = read_split(task, 'train', language(self.settings.source_language), how)
-            self.label_sets[task.name] = _label_set(task, rows)
-        return replace(task, labels=self.label_sets[task.name])
-
     def split(self,
               task: Task,     # Which task
               split: str,     # 'train', 'test' or 'development'
@@ -151,20 +138,33 @@ class Preparation:
             corpora, record = read_corpora(task, split, code, self.settings)
             step = TokenisedCorpora(corpora, recipe, code, self.tokenizer_id, self.tokenizer, record['repository'])
             records = [record | dict(fingerprint=step.content())]
-        else:
-            root = data_root(self.settings, self.store)
-            how = Reading(self.settings, root, None if root is None else self.store.folder/'arrow')
-            task = self.labelled(task, split, how)
-            rows, records = read_split(task, split, language(code), how)
-            labels, where = _label_set(task, rows), records[0]['repository']
-            scoring = '' if split == 'train' else f'{task.scored or task.head}: {task.metric}'
-            step = Tokenised(rows, task.head, labels, recipe, records[0]['language'], self.tokenizer_id,
-                             self.tokenizer, where, scoring)
-            if split == 'train': self.label_sets[task.name] = labels
+        else: step, records = _to_tokenise(self, task, split, code, recipe)
         folder = self.store.get(step)
         cut = read_json(folder/'encoded.json')['info']['cut_or_split']
         # the sources of a split are tokenised as one
         return folder, [r | dict(cut_or_split=cut*(i == 0)) for i, r in enumerate(records)]
+
+# %% ../../nbs/data/60_preparation.ipynb #ba7dae77
+def _labelled(work: Preparation, task: Task, split: str, how: Reading) -> Task:
+    "The task with the labels of a split: those of its training rows where it lists none."
+    if split == 'train': return replace(task, labels=task.train_labels or task.labels)
+    if not task.own or task.labels or task.head not in ('sequence', 'token'): return task
+    if task.name not in work.label_sets:
+        rows, _ = read_split(task, 'train', language(work.settings.source_language), how)
+        work.label_sets[task.name] = _label_set(task, rows)
+    return replace(task, labels=work.label_sets[task.name])
+
+def _to_tokenise(work: Preparation, task: Task, split: str, code: str, recipe: Recipe) -> tuple:
+    "The rows of a split, to be tokenised, and a record for each source."
+    root = data_root(work.settings, work.store)
+    how = Reading(work.settings, root, None if root is None else work.store.folder/'arrow')
+    task = _labelled(work, task, split, how)
+    rows, records = read_split(task, split, language(code), how)
+    labels, where = _label_set(task, rows), records[0]['repository']
+    if split == 'train': work.label_sets[task.name] = labels
+    scoring = '' if split == 'train' else f'{task.scored or task.head}: {task.metric}'
+    return Tokenised(rows, task.head, labels, recipe, records[0]['language'], work.tokenizer_id, work.tokenizer,
+                     where, scoring), records
 
 # %% ../../nbs/data/60_preparation.ipynb #59162924
 def needed_splits(

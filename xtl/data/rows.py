@@ -286,15 +286,17 @@ def _check_own(labels: list, task: Task, columns: Columns, lines: list, where: s
 
 def _raw_labels(table: dict, dataset, task: Task, columns: Columns) -> list:
     "What the label columns hold: names of classes, answers as pairs, the names of two sentences."
-    if task.head == 'retrieval': return list(zip(*(table[n]
-                                                   for n in columns.names))) if columns.names else [None]*len(dataset)
+    if task.head == 'retrieval' and not columns.names: return [None]*len(dataset)
+    if task.head == 'retrieval': return list(zip(*(table[n] for n in columns.names)))
     raw = _column(table, columns.label)
     if columns.start: raw = [_one_answer(*row) for row in zip(raw, table[columns.start])]
-    if task.head == 'span': return [answer_pairs(*row)
-                                    for row in zip(raw, table.get('is_impossible', [False]*len(raw)))]
+    impossible = table.get('is_impossible', [False]*len(raw))
+    if task.head == 'span': return [answer_pairs(*row) for row in zip(raw, impossible)]
     names = label_names(raw, dataset.features[columns.label.split('.')[0]])
     return [_ALIASES.get(n, n) if isinstance(n, str) and n not in task.labels else n for n in names]
 
+
+# %% ../../nbs/data/30_rows.ipynb #534fe712
 def read_rows(
     dataset,            # `datasets.Dataset`
     task: Task,         # Whose rows they are

@@ -6,7 +6,7 @@
 __all__ = ['PUBLISHED', 'SCORED', 'XLM_R', 'ENCODERS', 'MOST_EPOCHS', 'LEAST_STEPS', 'epoch_on_paper', 'target_costs_on_paper',
            'scoring_on_paper', 'phase2_lengths']
 
-# %% ../../nbs/study/45_paper.ipynb #375893c5
+# %% ../../nbs/study/45_paper.ipynb #893dac81
 from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..training.cost import Shape
@@ -15,7 +15,7 @@ from .settings import Study
 from .designs import cells
 
 
-# %% ../../nbs/study/45_paper.ipynb #b510490f
+# %% ../../nbs/study/45_paper.ipynb #1e7b9e37
 PUBLISHED = { # Task -> training rows, mean tokens of one text, texts a row (the options of a multiple choice)
     'xnli': (392_702, 41, 1), 'pawsx': (49_401, 57, 1), 'udpos': (21_253, 27, 1), 'panx': (20_000, 16, 1),
     'xquad': (87_599, 190, 1), 'mlqa': (87_599, 190, 1), 'tydiqa': (3_696, 180, 1),
@@ -33,7 +33,7 @@ ENCODERS = XLM_R | {
     'jhu-clsp/mmBERT-small': (42_172_416, 22, 384, 140_493_696)}
 
 
-# %% ../../nbs/study/45_paper.ipynb #c417abb4
+# %% ../../nbs/study/45_paper.ipynb #f556d3dd
 def _passing(shape: Shape, rows: float, tokens: int) -> float:
     "Operations of a forward pass over so many texts."
     return rows*(2*shape.weights*tokens + 4*shape.layers*shape.width*tokens**2)
@@ -72,7 +72,7 @@ def scoring_on_paper(
         found[name] = _passing(shape, len(some)*each, tokens)
     return found
 
-# %% ../../nbs/study/45_paper.ipynb #95e46b8c
+# %% ../../nbs/study/45_paper.ipynb #16882436
 MOST_EPOCHS, LEAST_STEPS = 20, 500
 
 def phase2_lengths(

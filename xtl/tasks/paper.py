@@ -52,8 +52,7 @@ INTERMEDIATE: dict[str, Task] = {t.name: t for t in (
 # %% ../../nbs/tasks/30_paper.ipynb #faaa7781
 _XT = 'google/xtreme'
 UPOS = ('ADJ', 'ADP', 'ADV', 'AUX', 'CCONJ', 'DET', 'INTJ', 'NOUN', 'NUM', 'PART', 'PRON', 'PROPN', 'PUNCT', 'SCONJ',
-        'SYM',
-        'VERB', 'X')
+        'SYM', 'VERB', 'X')
 NER = ('O', 'B-PER', 'I-PER', 'B-ORG', 'I-ORG', 'B-LOC', 'I-LOC')
 _TATOEBA = tuple(c for c in XTREME_LANGUAGES if c not in ('en', 'ms', 'my', 'yo'))
 _SQUAD = (Source(_XT, 'SQuAD', 'train'),)
@@ -64,6 +63,8 @@ def _target(name, kind, head, columns, train, config, split, metric, languages, 
     spoken = tuple(languages.split())
     return Task(name, head, columns, train, (Source(_XT, config, split),), metric, labels, spoken, kind=kind, **kw)
 
+
+# %% ../../nbs/tasks/30_paper.ipynb #9c1683f2
 TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('xnli', 'natural language inference', 'sequence', Columns(('sentence1', 'sentence2'), 'gold_label'),
             INTERMEDIATE['mnli'].train, 'XNLI', 'test', 'accuracy', 'ar bg de el en es fr hi ru sw th tr ur vi zh',
@@ -81,8 +82,7 @@ TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1',
             'ar de en es hi vi zh', scored='mlqa'),
     _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation',
-            'f1',
-            'ar bn en fi id ko ru sw te'),
+            'f1', 'ar bn en fi id ko ru sw te'),
     _target('bucc', 'bitext mining', 'retrieval',
             replace(_BITEXT, names=('source_lang', 'target_lang')), (), # where the Hub keeps the names
             'bucc18.{code}', 'test', 'f1', 'de fr ru zh', scored='pairs',

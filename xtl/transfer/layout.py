@@ -109,5 +109,5 @@ def open_workspace(
     out = Path(out).resolve()
     kept = read_json(out/'workspace.json')
     prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'])
-    return Workspace(out, read_study(str(out/'study.yaml'), look=False), prepared, kept['identity'], Shape(**kept['shape']),
-                     kept['target_costs'], tuple(kept['phase2_budgets']))
+    study, shape = read_study(str(out/'study.yaml'), look=False), Shape(**kept['shape'])
+    return Workspace(out, study, prepared, kept['identity'], shape, kept['target_costs'], tuple(kept['phase2_budgets']))
