@@ -144,7 +144,7 @@ class Preparation:
         # the sources of a split are tokenised as one
         return folder, [r | dict(cut_or_split=cut*(i == 0)) for i, r in enumerate(records)]
 
-# %% ../../nbs/data/60_preparation.ipynb #ba7dae77
+# %% ../../nbs/data/60_preparation.ipynb #98db0da6
 def _labelled(work: Preparation, task: Task, split: str, how: Reading) -> Task:
     "The task with the labels of a split: those of its training rows where it lists none."
     if split == 'train': return replace(task, labels=task.train_labels or task.labels)
