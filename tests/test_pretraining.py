@@ -1,10 +1,8 @@
 "Pretraining: any script, any interruption, any order."
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -82,20 +80,22 @@ def test_seeds_differ(tmp_path):
     assert not same(weights(first), weights(second))
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    script = tmp_path/'run.py'
+@pytest.mark.parametrize('which', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_ends_with_the_same_weights(tmp_path, which):
+    "A killed one goes on from its last checkpoint; one that was asked to stop has saved, without any before."
+    script, minutes = tmp_path/'run.py', 0 if which == signal.SIGKILL else 1000
     script.write_text('import sys, time\nsys.path[:0] = sys.argv[2:]\nfrom test_pretraining import TEXTS, TINY\nfrom xtl.encoder.pretraining import pretrain\n'
-                      "def slow(model, tokenizer): time.sleep(0.05); return {}\npretrain(TEXTS, sys.argv[1], TINY, watch=slow, watch_every=1, minutes=0)\n")
+                      "def slow(model, tokenizer): print('step', flush=True); time.sleep(0.05); return {}\n"
+                      f"pretrain(TEXTS, sys.argv[1], TINY, watch=slow, watch_every=1, minutes={minutes})\n")
     here = Path(__file__).parent
     command = [sys.executable, str(script), str(tmp_path/'killed'), str(here), str(here.parent)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path/'killed/state.safetensors').exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path/'killed/model.safetensors').exists()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    state = tmp_path/'killed'/'state.safetensors'
+    for _ in range(5): assert process.stdout.readline() == 'step\n'
+    if which != signal.SIGKILL: assert not state.exists()
+    process.send_signal(which)
+    process.communicate()
+    assert process.returncode != 0 and state.exists() and not (tmp_path/'killed/model.safetensors').exists()
     whole = pretrain(TEXTS, tmp_path/'whole', TINY)
     assert same(weights(pretrain(TEXTS, tmp_path/'killed', TINY)), weights(whole))
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'peak_rate', 'PretrainSettings', 'language_shares', 'train_tokenizer', 'TokenisedText', 'tokenise', 'batch',
-           'new_model', 'masked_loss', 'learning_rate', 'pretrain']
+           'new_model', 'piece_entropies', 'masked_loss', 'learning_rate', 'signals_held', 'pretrain']
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #34e3a7e7
-import json, time
+import json, signal, threading, time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -194,6 +195,23 @@ def new_model(
         max_position_embeddings=settings.max_length + 2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         pad_token_id=1, bos_token_id=0, eos_token_id=2, initializer_range=0.05))
 
+# %% ../../nbs/encoder/50_pretraining.ipynb #072e8387
+def piece_entropies(
+    corpus: TokenisedText, # The text
+    exponent: float = 0.3, # Of the sampling of languages
+) -> dict[str, float]: # 'mixture', and 'language': the mean of the languages' own; in nats
+    "What guessing pieces by their frequency alone leaves to be known of a hidden one."
+    size, parts = int(corpus.ids.max()) + 1, {}
+    for code, (first, last) in corpus.ranges.items():
+        held = np.bincount(corpus.ids[corpus.starts[first]:corpus.starts[last]], minlength=size).astype(float)
+        held[:len(SPECIAL)] = 0
+        parts[code] = held/held.sum()
+    shares = language_shares({c: b - a for c, (a, b) in corpus.ranges.items()}, exponent)
+    def entropy(p): return float(-(p[p > 0]*np.log(p[p > 0])).sum())
+    mixed = sum(share*parts[c] for c, share in shares.items())
+    return dict(mixture=entropy(mixed), language=sum(share*entropy(parts[c]) for c, share in shares.items()))
+
+
 # %% ../../nbs/encoder/50_pretraining.ipynb #76f17857
 def masked_loss(
     model: XLMRobertaForMaskedLM, # The model
@@ -259,6 +277,22 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, accelerator:
     optimizer.zero_grad()
     return loss.item()
 
+# %% ../../nbs/encoder/50_pretraining.ipynb #0b93e01d
+@contextmanager
+def signals_held(
+) -> Iterator[list[int]]: # Those that came so far
+    "Holds back Ctrl-C, SIGTERM and SIGHUP for the block; the first that came does after it what it would have done."
+    came, old = [], {}
+    at_all = threading.current_thread() is threading.main_thread() # others get no signals
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if at_all else ():
+        if signal.getsignal(which) is signal.SIG_IGN: continue # as `nohup` has it
+        old[which] = signal.signal(which, lambda number, frame: came.append(number))
+    try: yield came
+    finally:
+        for which, handler in old.items(): signal.signal(which, handler)
+        if came: signal.raise_signal(came[0])
+
+
 # %% ../../nbs/encoder/50_pretraining.ipynb #fc6c6b62
 def pretrain(
     texts: dict[str, list[str]],        # Documents of each language; line breaks separate the segments of a document
@@ -277,7 +311,8 @@ def pretrain(
     if (done := out/'pretraining.json').exists() and read_json(done)['run'] == run: return out
     accelerator = Accelerator()
     model = new_model(settings, len(tokenizer)).to(accelerator.device)
-    header = {'run': run, 'step': 0, 'recent': [], 'losses': [], 'watched': []}
+    header = {'run': run, 'step': 0, 'recent': [], 'losses': [], 'watched': [],
+              'entropy': piece_entropies(corpus, settings.exponent)}
     def seen():
         if watch: header['watched'].append({'step': header['step'], **watch(model, tokenizer)})
     state = out/'state.safetensors'
@@ -292,17 +327,19 @@ def _run(model, accelerator, corpus, settings, vocabulary, state, header, seen, 
                                   weight_decay=settings.weight_decay)
     if state.exists(): header.update(_load_state(state, model, optimizer, header['run']))
     saved, bar = time.monotonic(), tqdm(total=settings.steps, initial=header['step'], desc='pretraining', mininterval=2)
-    for step in range(header['step'], settings.steps):
-        inputs = batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>'))
-        loss = _step(model, optimizer, accelerator, inputs, learning_rate(step, settings), settings.max_grad_norm)
-        _note(header, loss)
-        if header['step'] % watch_every == 0 or header['step'] == settings.steps: seen()
-        bar.update()
-        bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
-        if time.monotonic() - saved > 60*minutes:
-            _save_state(state, model, optimizer, header)
-            saved = time.monotonic()
-    bar.close()
+    def save(): _save_state(state, model, optimizer, header)
+    with signals_held() as came, closing(bar):
+        for step in range(header['step'], settings.steps):
+            inputs = batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>'))
+            loss = _step(model, optimizer, accelerator, inputs, learning_rate(step, settings), settings.max_grad_norm)
+            _note(header, loss)
+            if header['step'] % watch_every == 0 or header['step'] == settings.steps: seen()
+            bar.update()
+            bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
+            if came: return save() # between two steps, so that the state is whole
+            if time.monotonic() - saved > 60*minutes:
+                save()
+                saved = time.monotonic()
 
 def _finish(out: Path, model, tokenizer, settings: PretrainSettings, corpus: TokenisedText, header: dict) -> None:
     "Writes what stays and removes the checkpoint."
@@ -311,5 +348,5 @@ def _finish(out: Path, model, tokenizer, settings: PretrainSettings, corpus: Tok
         tokenizer.save_pretrained(aside)
         def count(a, b): return {'sequences': b - a, 'tokens': int(corpus.starts[b] - corpus.starts[a])}
         counts = {l: count(*ends) for l, ends in corpus.ranges.items()}
-        curves = {k: header[k] for k in ('run', 'losses', 'watched')}
+        curves = {k: header[k] for k in ('run', 'losses', 'watched', 'entropy')}
         write_json(aside/'pretraining.json', {'settings': asdict(settings), 'text': counts, **curves})
