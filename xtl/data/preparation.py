@@ -7,6 +7,7 @@ __all__ = ['languages_of', 'Reading', 'read_split', 'read_corpora', 'Preparation
 
 # %% ../../nbs/data/60_preparation.ipynb #c604882d
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -176,11 +177,10 @@ def needed_splits(
 ) -> list[tuple[Task, str, str]]:     # Task, split and language
     """Every split that a study reads: training rows in the source language, test rows in every language. Raises
     `UserError` for a target that has none of the languages."""
-    source, parts = settings.source_language, ('train', 'test') if score_intermediate else ('train',)
-    splits = [(find_task(n), part, source) for n in intermediate for part in parts]
-    for own in (t for t, part, _ in splits if part == 'test' and t.own and source not in t.languages):
-        lacking = f"test rows of '{own.name}' in {source}, which it does not name"
-        raise UserError(f'`phase2.score_intermediate` needs {lacking}')
+    source, read = settings.source_language, list(map(find_task, intermediate))
+    splits = [(t, 'train', source) for t in read]
+    scored = [t for t in read if t.test and (not t.own or source in t.languages)] if score_intermediate else []
+    splits += [(t, 'test', source) for t in scored]
     for target in map(find_task, targets):
         if target.train: splits.append((target, 'train', source))
         spoken = languages_of(target, settings)
@@ -205,10 +205,10 @@ def check_length(
         cure = f"`--set 'phase3.recipes={{all: {{max_length: {longest}, stride: {longest//3}}}}}'`"
         raise UserError(f'{wanted}, but this encoder reads at most {longest}: shorten them by {cure}')
 
-def _check_complete(splits: list, folders: dict, missing: list[dict], wanted: set[str]) -> None:
+def _check_complete(targets: Iterable[str], folders: dict, missing: list[dict], wanted: set[str]) -> None:
     "Raises `MissingData` for a target without test rows, and for a language that was asked for in vain."
     def why(rows): return next((m['why'] for m in rows), 'it is none of their languages')
-    for name in dict.fromkeys(t.name for t, s, _ in splits if s == 'test'):
+    for name in targets:
         if not any(k.startswith(f'{name}/test/') for k in folders):
             reason = why(m for m in missing if m['task'] == name)
             raise MissingData(f"target '{name}' has no test rows in any of its languages: {reason}")
@@ -222,6 +222,7 @@ def prepare(
     preparation: Preparation,                 # Settings, store and tokenizer
     recipes: dict[str, Recipe],               # Recipe of each task
     required: tuple[str, ...] | None = None,  # Languages that some target must have
+    targets: tuple[str, ...] = (),            # Tasks that must have test rows
     progress=lambda items, **_: items,        # A progress bar such as `tqdm`
 ) -> Prepared:
     """Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a
@@ -241,5 +242,5 @@ def prepare(
     finally:
         shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
         clear_views()
-    _check_complete(splits, folders, missing, set(required or ()) - {preparation.settings.source_language})
+    _check_complete(targets, folders, missing, set(required or ()) - {preparation.settings.source_language})
     return Prepared(folders, records, missing)

@@ -21,7 +21,7 @@ from ..analysis.panel import Panel, score_panel
 from ..analysis.intervals import Fit, fit_panel, levels
 from ..analysis.answers import best_number, gains, trade_off
 from ..analysis.contributions import contributions
-from ..analysis.checks import collapsed_runs
+from ..analysis.checks import collapsed_runs, learned_tasks
 from ..analysis.headline import Headline, headline
 
 # %% ../../nbs/report/10_findings.ipynb #18c86fe4
@@ -38,6 +38,7 @@ class Findings:
     trade: pd.DataFrame          # Points per doubling and per task
     contributions: pd.DataFrame  # Tasks
     collapsed: pd.DataFrame      # Collapsed runs
+    learned: pd.DataFrame        # Intermediate tasks after phase 2
 
     @property
     def budget(self) -> float:
@@ -70,7 +71,7 @@ def find(
         outcome=outcome, panel=panel, fit=fit, head=_headline(panel, outcome.chance) if fit else None,
         levels=table(levels), gains={over: table(gains, over) for over in ('none', 'target-only')},
         best=table(best_number), trade=table(trade_off), contributions=table(contributions),
-        collapsed=collapsed_runs(panel, outcome.chance))
+        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.intermediate))
 
 # %% ../../nbs/report/10_findings.ipynb #85a8354c
 PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')

@@ -17,6 +17,7 @@ from IPython.display import HTML
 
 from ..tasks.languages import find_language
 from ..tasks.paper import TARGETS
+from ..analysis.checks import not_learned
 from .findings import Findings, flops_text
 from .style import LINK, missing
 from .figures import AGAINST, executed_compute, scored_tiers
@@ -167,7 +168,8 @@ NOTES = dict(
           'size; these '
           'languages, or others like them. p values are corrected by Holm’s method within a control. The '
           'difference of the '
-          'tiers is taken within the targets that both have. The CSV holds every tier of every target as well.')
+          'tiers is taken within the targets that both have. The CSV holds every tier of every target as well. Not '
+          'learned are the tasks that phase 2 left within 5 points of chance there.')
 
 def in_order(names, registry) -> list:
     "Names in the order of a registry, unknown ones last."
@@ -214,10 +216,11 @@ def table_gains(
     if not parts: return missing('Gains: they need cells with intermediate tasks and a control.')
     every = pd.concat(parts, ignore_index=True)
     rows = every[every.kind.isin(kinds[:5])]
+    rest = [', '.join(not_learned(found.learned, r.budget_flops, r.n_tasks)) for r in rows.itertuples()]
     shown = pd.DataFrame({
         'over': rows.over, 'compute': flops_cells(rows.budget_flops), 'tasks': rows.n_tasks.astype(int),
-        'group': rows.group, 'gain [95% interval]': interval_cells(rows, 'gain'), 'p, corrected': p_cells(rows.p_holm),
-        'kind': rows.kind.replace('gap', 'difference'), 'task sets': rows.subsets, 'languages': rows.languages})
+        'group': rows.group, 'gain [95% interval]': interval_cells(rows, 'gain'), 'not learned': rest,
+        'p, corrected': p_cells(rows.p_holm), 'kind': rows.kind.replace('gap', 'difference'), 'task sets': rows.subsets, 'languages': rows.languages})
     return table_html(
         'tab-gains', 'Gains by compute, number of tasks, tier and target', NOTES['gains'], shown, every, fixed=4,
         filters=('over', 'compute', 'tasks', 'group', 'kind'), chosen={'compute': flops_text(found.budget)})

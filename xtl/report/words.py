@@ -15,7 +15,7 @@ from ..training.cost import Shape
 from ..study.paper import XLM_R
 from ..analysis.tables import Outcome
 from ..analysis.headline import headline_sentences, number_text, points_text
-from ..analysis.checks import LEARNED, never_learned
+from ..analysis.checks import LEARNED, never_learned, not_learned
 from .findings import Findings, counted, encoder_kind, encoder_name, flops_text, setting
 
 # %% ../../nbs/report/50_words.ipynb #be7e92b7
@@ -92,6 +92,10 @@ CAVEATS = dict(
     lacking='Not in the data, so not scored: {what}.',
     unlearned='{names} {was} hardly learned: the middle cell is less than {learned} points above what one and the same '
               'answer reaches in the source language. What is said of {them} is noise.',
+    untaught='Phase 2 did not teach {names}: after it {they} within {learned} points of chance in all cells, so '
+             'nothing here is the effect of knowing {them}.',
+    treebanks='UDPOS rows of some languages hold historical treebanks, so their scores are not of today’s language '
+              'alone: {notes}.',
     failed='{n} of {cells} failed; what would have been seen there is missing from all numbers.',
     waiting='{n} of {cells} had not finished when this was written.',
     unread='{have} no scores in the results table: {names}.',
@@ -152,13 +156,29 @@ def _unlearned_caveats(found: Findings) -> list[str]:
     was, them = ('was', 'it') if len(names) == 1 else ('were', 'them')
     return [CAVEATS['unlearned'].format(names=', '.join(names), was=was, them=them, learned=LEARNED)]
 
+def _untaught_caveats(found: Findings) -> list[str]:
+    "Intermediate tasks that phase 2 left at chance."
+    names = not_learned(found.learned)
+    if not names: return []
+    they, them = ('it stands', 'it') if len(names) == 1 else ('they stand', 'them')
+    return [CAVEATS['untaught'].format(names=', '.join(names), they=they, them=them, learned=LEARNED)]
+
+def _treebank_caveats(outcome: Outcome) -> list[str]:
+    "Languages whose tagged rows are of several ages."
+    data = outcome.data
+    if 'note' not in data or not len(data): return []
+    noted = data[(data.part == 'test') & data.note.fillna('').astype(bool)]
+    notes = [f'{r.language}: {r.note}' for r in noted.itertuples()]
+    return [CAVEATS['treebanks'].format(notes='; '.join(notes))] if notes else []
+
 # %% ../../nbs/report/50_words.ipynb #dbd787a4
 def caveats(
     found: Findings, # What the study found
 ) -> list[str]:      # Sentences
     "What the reader has to know before believing the answer."
     outcome = found.outcome
-    notes = [*_encoder_caveats(outcome), *_data_caveats(outcome), *_unlearned_caveats(found), *_cell_caveats(found)]
+    notes = [*_encoder_caveats(outcome), *_data_caveats(outcome), *_treebank_caveats(outcome),
+             *_unlearned_caveats(found), *_untaught_caveats(found), *_cell_caveats(found)]
     best, bucc = found.best, outcome.data[outcome.data.task == 'bucc']
     uneven = len(best) and best.groupby('budget_flops').n_tasks.agg(frozenset).nunique() > 1
     if uneven: notes.append(CAVEATS['uneven'])

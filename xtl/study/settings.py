@@ -158,7 +158,7 @@ class Phase2(Group):
     learning_rate: Positive = 1e-5     # Peak rate of AdamW
     weight_decay: NotNegative = 0.01   # AdamW's
     max_grad_norm: NotNegative = 1.0   # Gradient clipping; 0 for none
-    score_intermediate: Yes = False    # Whether intermediate tasks are scored afterwards, on their development rows
+    score_intermediate: Yes = True     # Whether intermediate tasks are scored afterwards, on their development rows
 
 # %% ../../nbs/study/10_settings.ipynb #49a834aa
 def _example(key: str) -> Task:

@@ -65,7 +65,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in read.items()}
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
-    prepared = prepare(splits, preparation, recipes, study.data.languages, progress)
+    prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
     epochs = {t: epoch_cost(shape, prepared.load(t, 'train', study.data.source_language)) for t in used}
     study = in_flops(study, epochs)
     costs = target_costs(study, prepared, shape)

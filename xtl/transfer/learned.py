@@ -14,19 +14,24 @@ from safetensors.torch import load_file
 
 from ..core.steps import Step, obtain, obtained
 from ..encoder.model import TransferModel
-from ..evaluation.languages import evaluate_intermediate
+from ..evaluation.languages import chance_of, evaluate_intermediate
 from .phase2 import Cooldown, encoder_after, heads_of
 
 # %% ../../nbs/transfer/25_learned.ipynb #8c712021
 @dataclass(frozen=True)
 class Learned(Step):
-    "Every task of phase 2 scored: a folder with `scores.parquet`, of `task`, `metric` and `score` in points."
+    "Every task of phase 2 scored: a folder with `scores.parquet`; `score` and `chance` are points."
     begin: Cooldown # Phase 2
     kind = 'intermediate-scores'
 
+    def tasks(self) -> list[str]:
+        "Those whose development rows are there."
+        source, prepared = self.begin.space.study.data.source_language, self.begin.space.prepared
+        return [t for t in self.begin.run.tasks if source in prepared.languages(t)]
+
     def inputs(self) -> dict:
         space = self.begin.space
-        rows = {t: space.prepared.name(t, 'test', space.study.data.source_language) for t in self.begin.run.tasks}
+        rows = {t: space.prepared.name(t, 'test', space.study.data.source_language) for t in self.tasks()}
         return dict(begin=self.begin.name, rows=rows, precision=space.study.device.precision)
 
     def compute(self, into: Path | None) -> None:
@@ -39,15 +44,17 @@ class Learned(Step):
             model.heads.load_state_dict(load_file(begin/'heads.safetensors'))
         model.to(Accelerator(mixed_precision=study.device.precision).device)
         rows = []
-        for task in run.tasks:
+        for task in self.tasks():
             encoded = space.prepared.load(task, 'test', study.data.source_language)
             if encoded.head == 'token': encoded = replace(encoded, labels=splits[task].labels)
             scores = evaluate_intermediate(model, task, encoded, study.device.precision)
-            rows += [dict(task=task, metric=m, score=s) for m, s in scores.items()]
-        pd.DataFrame(rows).to_parquet(into/'scores.parquet')
+            chance = chance_of(task, encoded)
+            rows += [dict(task=task, metric=m, score=s, chance=chance) for m, s in scores.items()]
+        columns = ['task', 'metric', 'score', 'chance']
+        pd.DataFrame(rows, columns=columns).to_parquet(into/'scores.parquet')
 
 def intermediate_scores(
     begin: Cooldown, # Phase 2
-) -> Path:           # Folder with `scores.parquet`: `task`, `metric`, `score` in points
+) -> Path:           # Folder with `scores.parquet`: `task`, `metric`, `score` and `chance` in points
     "Every task of phase 2 scored on its development rows."
     return obtain(begin.space.store, Learned(begin))

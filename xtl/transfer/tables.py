@@ -132,4 +132,4 @@ def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     scored = {r.intermediate: r for r in results if r.intermediate}
     rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_before(r)))
             for folder, r in scored.items() for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]
-    return pd.DataFrame(rows, columns=['cell', 'task', 'metric', 'score', *about, 'flops_intermediate'])
+    return pd.DataFrame(rows, columns=['cell', 'task', 'metric', 'score', 'chance', *about, 'flops_intermediate'])
