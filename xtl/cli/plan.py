@@ -120,7 +120,7 @@ def _speed(device: str, study, shape) -> tuple[float, str]:
 
 def hours_text(
     flops: float,   # Of training
-    scored: float,  # Of scoring
+    scored: float,  # Of scoring; 0 where that is not known
     stored: int,    # Bytes that are written
     device: str,    # Such as 'H100', or 'here'
     study,          # A `Study`
@@ -130,7 +130,8 @@ def hours_text(
     from xtl.training.cost import this_device
     rate, where = _speed(device, study, shape)
     hours = [flops/rate/3600, scored/rate/3600, stored/WRITTEN/3600]
-    parts = f'{hours[0]:.3g} of training, {hours[1]:.2g} of scoring, {hours[2]:.2g} to write {size_text(stored)}'
+    scoring = f'{hours[1]:.2g} of scoring' if scored else 'without scoring'
+    parts = f'{hours[0]:.3g} of training, {scoring}, {hours[2]:.2g} to write {size_text(stored)}'
     name = f'on this machine ({this_device().name})' if device == 'here' else f'on one {device}'
     return f'{name}: about {sum(hours):.3g} hours ({parts}) at {where}'
 
@@ -179,8 +180,8 @@ def plan_command(
     chosen, costs, shape, sizes = costs_ahead(chosen)
     rows, sets = plan_rows(chosen, costs), training_sets(chosen)
     lengths = phase2_lengths(chosen, sizes)
-    parts = plan_text(rows), together_text(sets), lengths_text(lengths), _power(chosen, power)
-    say('\n\n'.join(filter(None, parts)) + '\n')
+    say('\n\n'.join(filter(None, [plan_text(rows), lengths_text(lengths), _power(chosen, power)])) + '\n')
+    if together := together_text(sets): say(together)
     disk = disk_needed(chosen, costs, shape.parameters)
     say(disk_text(disk))
     if device:
