@@ -52,8 +52,10 @@ def score_panel(
     results: pd.DataFrame,          # A results table
     source: str = 'en',             # The language that targets are trained in
     leave_out: dict[str, str] | None = None, # Cells to leave out, and why
+    expected: bool = False,         # Whether cells of expected controls are among them, which the design does not hold
 ) -> Panel:                         # Scores as a matrix without gaps
     "The headline scores of every complete cell."
+    if not expected: results = results[results.control != 'expected']
     cells, pairs, scores = _matrix(results)
     control = cells.control.to_numpy()
     retrieval = pairs.target.isin(retrieval_targets()).to_numpy()

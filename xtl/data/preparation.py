@@ -222,8 +222,8 @@ def prepare(
     preparation: Preparation,                 # Settings, store and tokenizer
     recipes: dict[str, Recipe],               # Recipe of each task
     required: tuple[str, ...] | None = None,  # Languages that some target must have
-    targets: tuple[str, ...] = (),            # Tasks that must have test rows
     progress=lambda items, **_: items,        # A progress bar such as `tqdm`
+    targets: tuple[str, ...] = (),            # Tasks that must have test rows
 ) -> Prepared:
     """Prepares every split, but those that the source lacks. Raises `UserError` when training rows, a whole target or a
     required language are missing, or rows too long for the encoder."""

@@ -22,6 +22,7 @@ from ..analysis.intervals import Fit, fit_panel, levels
 from ..analysis.answers import best_number, gains, trade_off
 from ..analysis.contributions import contributions
 from ..analysis.checks import collapsed_runs, learned_tasks
+from ..analysis.expected import expected_controls
 from ..analysis.headline import Headline, headline
 
 # %% ../../nbs/report/10_findings.ipynb #18c86fe4
@@ -39,6 +40,7 @@ class Findings:
     contributions: pd.DataFrame  # Tasks
     collapsed: pd.DataFrame      # Collapsed runs
     learned: pd.DataFrame        # Intermediate tasks after phase 2
+    expected: pd.DataFrame       # Expected controls and whether they came out
 
     @property
     def budget(self) -> float:
@@ -66,12 +68,14 @@ def find(
     outcome = read_outcome(out)
     panel = score_panel(outcome.results, outcome.source)
     fit = fit_panel(panel) if len(panel.cells) else None
+    expected = outcome.settings.get('design', {}).get('controls_expected', {})
     table = lambda compute, *more: compute(fit, *more) if fit else pd.DataFrame()
     return Findings(
         outcome=outcome, panel=panel, fit=fit, head=_headline(panel, outcome.chance) if fit else None,
         levels=table(levels), gains={over: table(gains, over) for over in ('none', 'target-only')},
         best=table(best_number), trade=table(trade_off), contributions=table(contributions),
-        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.intermediate))
+        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.intermediate),
+        expected=expected_controls(outcome.results, expected, outcome.source))
 
 # %% ../../nbs/report/10_findings.ipynb #85a8354c
 PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')

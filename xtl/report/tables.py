@@ -220,7 +220,8 @@ def table_gains(
     shown = pd.DataFrame({
         'over': rows.over, 'compute': flops_cells(rows.budget_flops), 'tasks': rows.n_tasks.astype(int),
         'group': rows.group, 'gain [95% interval]': interval_cells(rows, 'gain'), 'not learned': rest,
-        'p, corrected': p_cells(rows.p_holm), 'kind': rows.kind.replace('gap', 'difference'), 'task sets': rows.subsets, 'languages': rows.languages})
+        'p, corrected': p_cells(rows.p_holm), 'kind': rows.kind.replace('gap', 'difference'),
+        'task sets': rows.subsets, 'languages': rows.languages})
     return table_html(
         'tab-gains', 'Gains by compute, number of tasks, tier and target', NOTES['gains'], shown, every, fixed=4,
         filters=('over', 'compute', 'tasks', 'group', 'kind'), chosen={'compute': flops_text(found.budget)})

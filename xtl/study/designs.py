@@ -166,16 +166,22 @@ def aliases(
 @dataclass(frozen=True)
 class Cell:
     "One point of the design."
-    control: str          # 'intermediate', 'target-only' or 'none'
+    control: str          # 'intermediate', 'target-only', 'none' or 'expected'
     budget: float         # Executed operations; 0 for 'none'
     tasks: tuple[str, ...] # Intermediate tasks
     subset: int           # Number of the subset among those of its size
     seed: int             # Of data order, dropout and heads
 
     @property
+    def _set(self) -> str:
+        "What is trained before the targets; empty without intermediate tasks."
+        if self.control == 'expected': return f'expected-{self.tasks[0]}'
+        return f'k{len(self.tasks)}-s{self.subset}' if self.tasks else ''
+
+    @property
     def name(self) -> str:
         "A short name, also of its folder."
-        where = f'k{len(self.tasks)}-s{self.subset}' if self.tasks else self.control
+        where = self._set or self.control
         # as short as tells it apart from any other
         budget = np.format_float_scientific(self.budget, trim='-', exp_digits=1).replace('+', '')
         return where + (f'-b{budget}' if self.budget else '') + f'-r{self.seed}'
@@ -183,7 +189,7 @@ class Cell:
     @property
     def trunk(self) -> str:
         "The trunk that cells of several budgets share; empty without intermediate tasks."
-        return f'k{len(self.tasks)}-s{self.subset}-r{self.seed}' if self.tasks else ''
+        return f'{self._set}-r{self.seed}' if self.tasks else ''
 
 # %% ../../nbs/study/30_designs.ipynb #c85ed0a4
 def more_seeds(
@@ -202,6 +208,7 @@ def cells(
         if 'none' in d.controls: found.append(Cell('none', 0.0, (), 0, seed))
         if 'target-only' in d.controls and 0 in d.n_tasks:
             found += [Cell('target-only', budget, (), 0, seed) for budget in d.budgets]
+        found += [Cell('expected', d.budgets[0], (task,), 0, seed) for task in d.controls_expected]
     for k in d.n_tasks:
         subsets = task_subsets(d.intermediate, k, d.subsets, d.subset_count, d.subset_seed) if k else []
         seeds = more_seeds(d.seeds, d.full_seeds if k == len(d.intermediate) else 0)

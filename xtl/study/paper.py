@@ -84,8 +84,8 @@ def phase2_lengths(
     held, mix, rows = {}, study.mixture, []
     for cell in cells(study):
         for name in cell.tasks: held.setdefault((name, len(cell.tasks)), cell.tasks)
-    numbers, order = {k for _, k in held}, study.design.intermediate.index
-    for (name, k), together in sorted(held.items(), key=lambda i: (order(i[0][0]), i[0][1])):
+    numbers, known = {k for _, k in held}, [*study.design.intermediate, *study.design.controls_expected]
+    for (name, k), together in sorted(held.items(), key=lambda i: (known.index(i[0][0]), i[0][1])):
         if k not in (min(numbers), max(numbers)): continue
         share = task_shares({t: sizes[t] for t in together}, mix.sampling, mix.cap, mix.temperature)[name]
         batch = recipe(task(name), study.phase3.recipe, study.phase3.recipes).batch_size

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Places', 'LanguageCode', 'LanguageCodes', 'DESIGNS', 'Subsets', 'IntermediateTasks', 'Targets', 'Wholes', 'Budgets',
-           'Controls', 'Kept', 'WITHOUT_EFFECT', 'OwnLanguages', 'OwnTasks', 'ELSEWHERE', 'Group', 'EncoderSettings',
-           'DataPlaces', 'Design', 'Mixture', 'Phase2', 'Phase3', 'Retrieval', 'Device', 'has_budgets', 'Study']
+           'Controls', 'Expected', 'Kept', 'WITHOUT_EFFECT', 'OwnLanguages', 'OwnTasks', 'ELSEWHERE', 'Group',
+           'EncoderSettings', 'DataPlaces', 'Design', 'Mixture', 'Phase2', 'Phase3', 'Retrieval', 'Device',
+           'has_budgets', 'Study']
 
 # %% ../../nbs/study/10_settings.ipynb #865e4c97
 from collections.abc import Callable
@@ -115,6 +116,13 @@ Wholes = Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(in_ord
 Budgets = Annotated[tuple[Positive, ...], AfterValidator(in_order)]
 Controls = Annotated[tuple[Literal['none', 'target-only'], ...], AfterValidator(once)]
 
+def _known_task(name: str) -> str:
+    closest(name, (*INTERMEDIATE, *own_tasks()), 'task in `design.controls_expected`')
+    if task(name).train: return name
+    raise UserError(f"`design.controls_expected` has '{name}', which names no training rows")
+
+Expected = dict[Annotated[str, AfterValidator(_known_task)], Annotated[tuple[str, ...], AfterValidator(once)]]
+
 # %% ../../nbs/study/10_settings.ipynb #92b7ee67
 @dataclass(frozen=True, config=CHECKED)
 class Design(Group):
@@ -133,6 +141,8 @@ class Design(Group):
     subset_seed: Whole = 0             # Of the order that subsets are cut from ('balanced', 'nested')
     # 'none': no phase 2; 'target-only': its budget spent on a longer phase 3
     controls: Controls = ('none', 'target-only')
+    # Task -> targets that it must help, alone and at the smallest budget, over none; [] for a task that must help none
+    controls_expected: Expected = field(default_factory=dict)
     seeds: Wholes = (0,)               # Of data order, dropout and heads
     control_seeds: Whole = 0           # Seeds of the controls, at least
     full_seeds: Whole = 0              # Seeds of the subset of all tasks, at least
@@ -229,6 +239,8 @@ def _check_design(design: Design) -> None:
             for name in subset: closest(name, tasks, 'intermediate task in `design.subsets`')
         given, asked = (', '.join(map(str, sorted(s))) for s in ({*map(len, design.subsets)}, sizes))
         if given != asked: raise UserError(f'`design.subsets` is of {given} tasks, but `design.n_tasks` has {asked}')
+    for name, helped in design.controls_expected.items():
+        for target in helped: closest(target, design.targets, f'target in `design.controls_expected: {name}`')
     if has_budgets(design) and not design.budgets:
         raise UserError('`design.budgets` is empty: give executed operations, such as [1e16, 2e16]')
 
@@ -236,7 +248,8 @@ def has_budgets(
     design: Design, # A design
 ) -> bool:
     "Whether some of its cells have a budget."
-    return any(design.n_tasks) or ('target-only' in design.controls and 0 in design.n_tasks)
+    alone = 'target-only' in design.controls and 0 in design.n_tasks
+    return any(design.n_tasks) or alone or bool(design.controls_expected)
 
 # %% ../../nbs/study/10_settings.ipynb #1b99bb79
 def _check_worlds(data: DataPlaces, own: set[str]) -> None:
@@ -262,6 +275,7 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('phase2.cooldown', lambda s: s.phase2.schedule == 'trunk', '`phase2.schedule: trunk`'),
     ('design.subset_count', lambda s: s.design.subsets == 'balanced', '`design.subsets: balanced`'),
     ('design.subset_seed', lambda s: s.design.subsets in DESIGNS[:2], '`design.subsets: balanced` or `nested`'),
+    ('design.controls_expected', lambda s: 'none' in s.design.controls, '`none` among `design.controls`'),
     ('design.budgets', lambda s: has_budgets(s.design), 'a cell that has a budget'),
     ('design.budget_unit', lambda s: any(s.design.n_tasks), 'an intermediate task'),
     ('retrieval.special_tokens', lambda s: s.retrieval.pooling == 'mean', '`retrieval.pooling: mean`'),
@@ -329,7 +343,9 @@ OwnTasks = Annotated[dict[str, dict], BeforeValidator(_own_tasks)]
 def _check_own(study) -> None:
     "Raises `UserError` for a task that only another study of this process defines."
     design = study.design
-    for setting, names in (('intermediate', design.intermediate), ('targets', design.targets)):
+    expected = tuple(design.controls_expected)
+    named = dict(intermediate=design.intermediate, targets=design.targets, controls_expected=expected)
+    for setting, names in named.items():
         for name in names:
             if name not in TASKS and name not in study.tasks: closest(name, TASKS, f'task in `design.{setting}`')
 

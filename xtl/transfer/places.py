@@ -30,7 +30,7 @@ def data_settings(study: Study) -> DataSettings:
 def used_tasks(study: Study) -> tuple[str, ...]:
     "The intermediate tasks that some cell trains on."
     used = {t for c in cells(study) for t in c.tasks}
-    return tuple(t for t in study.design.intermediate if t in used)
+    return tuple(t for t in dict.fromkeys((*study.design.intermediate, *study.design.controls_expected)) if t in used)
 
 def hub_sources(
     study: Study,    # A checked study
