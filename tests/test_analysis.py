@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from xtl.analysis.answers import best_number, curve, gains, most_gained, pareto_front, trade_off
+from xtl.analysis.answers import against, best_number, curve, gains, most_gained, pareto_front, trade_off
 from xtl.analysis.checks import collapsed_runs, without_collapsed
 from xtl.analysis.contributions import contributions
 from xtl.analysis.coverage import DESIGNS, coverage
 from xtl.analysis.groups import GAP, weights_told
 from xtl.analysis.headline import headline, headline_sentences
-from xtl.analysis.intervals import contrast, fit_panel, levels
+from xtl.analysis.intervals import contrast, fit_panel, levels, refit, scoped
 from xtl.analysis.panel import score_panel, simulated_panel
 from xtl.analysis.power import detectable, noise_of, power_text
 from xtl.analysis.simulation import Design, Noise, World, simulate_scores, simulate_study
@@ -184,11 +184,15 @@ def test_low_resource_languages_weigh_alike_and_are_compared_within_targets():
 # -- answers
 
 def test_a_planted_interaction_with_tier_is_found():
-    best = rows_of(best_number(study(effect='tier', size=14., seed=1)), group='low', best=True)
+    "Six points, of which 9 against 5 tasks is some 2.5 times what this design detects for low-resource languages."
+    table = detectable(BASE)
+    size = table.difference[(table.of == '9 against 5') & (table.group == 'low')].item()
+    assert 6*4/9 > 2*size
+    fit = study(BASE, effect='tier', size=6., seed=1)
+    best = rows_of(best_number(fit), group='low', best=True)
     assert (best.n_tasks == 9).all() and best.claimed.all()
-    fit = study(effect='tier', size=9., seed=1)
     slopes = trade_off(fit).set_index(['group', 'quantity'])
-    assert slopes.loc[(GAP, 'per task'), 'low'] > 0 and slopes.loc[('low', 'per task'), 'value'] == pytest.approx(1., abs=0.25)
+    assert slopes.loc[(GAP, 'per task'), 'low'] > 0 and slopes.loc[('low', 'per task'), 'value'] == pytest.approx(6/9, abs=0.25)
 
 
 def test_a_planted_task_is_recognised():
@@ -366,6 +370,22 @@ def test_more_runs_detect_smaller_differences():
     tables = [detectable(Design(subsets=n, seeds=r)) for n, r in ((3, 2), (9, 4))]
     small, large = (t[(t.what != 'task') & (t.group != GAP)].set_index(['what', 'of', 'group']).difference for t in tables)
     assert (large < small).all() and (large > 0).all()
+
+
+def test_what_power_calls_detectable_is_found():
+    "Of differences as large as detectable at 80%, some 80%; of 1.3 times those, nearly all."
+    table = detectable(GOOD)
+    size = table[(table.what == 'number') & (table.of == '3 against 1') & (table.group == 'all')].difference.item()
+    fit, found = study(kinds=('all',)), {1.: [], 1.3: []}
+    rows, what = against(fit, 'target-only')
+    row = np.diff(rows[(what.budget_flops == max(GOOD.budgets)).to_numpy()][:2], axis=0) # k = 1, then 3
+    for seed in range(100):
+        made = simulate_scores(GOOD, seed=seed)
+        for factor in found:
+            planted = made.scores + factor*size*(made.cells.n_tasks == 3).to_numpy()[:, None]
+            again = refit(fit, simulated_panel(made, planted).scores)
+            found[factor].append(scoped(again, row, [0]).result.p[0, 0] < 0.05)
+    assert 0.7 < np.mean(found[1.]) < 0.9 < np.mean(found[1.3])
 
 
 def test_power_names_aliases_and_what_cannot_be_told():
