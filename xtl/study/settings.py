@@ -384,7 +384,7 @@ def but(
     given = {f.name: getattr(self, f.name) for f in fields(self)}
     for group, values in changes.items():
         closest(group, given, 'group of settings')
-        if isinstance(values, dict) and group != 'name':
+        if isinstance(values, dict) and isinstance(given[group], Group): # languages and tasks are given whole
             values = {f.name: getattr(given[group], f.name) for f in fields(given[group])} | values
         given[group] = values
     return Study(**given)

@@ -7,12 +7,14 @@ __all__ = ['PINS', 'data_settings', 'used_tasks', 'hub_sources', 'hub_encoder', 
 
 # %% ../../nbs/transfer/12_places.ipynb #48e67d95
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.files import read_json, write_aside, write_json
 from ..tasks.languages import language
-from ..tasks.task import Source
+from ..tasks.task import Source, Task
 from ..data.hub import hub_commit, hub_file, hub_files
 from ..data.loading import FETCHED, rows_commit
 from ..data.sources import DataSettings, source_for
@@ -32,6 +34,14 @@ def used_tasks(study: Study) -> tuple[str, ...]:
     used = {t for c in cells(study) for t in c.tasks}
     return tuple(t for t in dict.fromkeys((*study.design.intermediate, *study.design.controls_expected)) if t in used)
 
+def _read_places(task: Task, split: str, code: str, settings: DataSettings) -> Iterator[Source]:
+    "The configs that a split of one language is read from, that of its other sides too; no files of one's own."
+    for source in getattr(task, split):
+        if source.file or (split != 'train' and source.spoken not in ('', code)): continue
+        place = source_for(task, source, settings)
+        if isinstance(place, Source): yield place.of(language(place.spoken or code))
+        if source.pivot: yield source.pivot
+
 def hub_sources(
     study: Study,    # A checked study
 ) -> list[Source]:   # Each once, with the config filled in; none where rows come from a folder
@@ -40,8 +50,8 @@ def hub_sources(
     settings = data_settings(study)
     splits = needed_splits(used_tasks(study), study.design.targets, settings, study.data.languages,
                            study.phase2.score_intermediate)
-    places = [(source_for(task, s, settings), code) for task, split, code in splits for s in getattr(task, split)]
-    return list(dict.fromkeys(p.of(language(code)) for p, code in places if isinstance(p, Source)))
+    places = [place for task, split, code in splits for place in _read_places(task, split, code, settings)]
+    return list(dict.fromkeys(replace(p, spoken='', keep=(), pivot=None) for p in places))
 
 def hub_encoder(study: Study) -> str | None:
     "The repository of a study's encoder; none where it is a folder, or the embedded one."
