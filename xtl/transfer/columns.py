@@ -19,7 +19,8 @@ from ..study.settings import Study
 # %% ../../nbs/transfer/60_columns.ipynb #7cb970ef
 _CELL = {
     'cell': 'Name of the cell, and of its folder below OUT/cells',
-    'control': "'intermediate', or a control: 'target-only' (the compute goes to the targets), 'none' (no phase 2)",
+    'control': "'intermediate', or a control: 'target-only' (the compute goes to the targets), 'none' (no phase 2), "
+               "'expected' (a task whose effect is known, alone)",
     'budget_flops': 'Training compute that the cell was given, in executed floating-point operations',
     'n_tasks': 'Number of intermediate tasks; 0 in the controls',
     'tasks': "Names of the intermediate tasks, joined by '+'",
@@ -32,21 +33,25 @@ _SHARED = {
     'language': 'Code of the language that was scored; the source language is the one that targets are trained in',
     'metric': "'accuracy', 'f1' or 'exact_match'",
     'score': 'In points, 0 to 100'}
+_RESULTS = {
+    'study': 'Name of the study', **_CELL,
+    'trunk': 'The run of phase 2 that cells of several budgets share; empty in the controls',
+    'encoder': 'The pretrained encoder, as the study names it',
+    **{c: _SHARED[c] for c in ('target', 'language', 'metric', 'score')},
+    'tier': "Of the language: 'low', 'mid' or 'high', by the text that the encoder has read in it",
+    'flops_intermediate': 'Operations executed in phase 2 for this cell, shared stretches included',
+    'flops_target': 'Operations executed in phase 3 for this target',
+    'seconds': 'Of training, both phases', 'evaluation_seconds': 'Of scoring this target, all languages',
+    'encoder_revision': 'Commit of the encoder on the Hub; empty for a folder',
+    'encoder_fingerprint': "Of the encoder's files",
+    'rows_fingerprint': 'Of the rows that the target was scored on',
+    'target_flops': 'Compute of phase 3 that the recipe of the target asks for, in operations',
+    'code': 'Version of the code that the score depends on', 'python': 'Version of Python'}
+
+
+# %% ../../nbs/transfer/60_columns.ipynb #be30117e
 COLUMNS = { # Table -> column -> what stands in it
-    'results': {
-        'study': 'Name of the study', **_CELL,
-        'trunk': 'The run of phase 2 that cells of several budgets share; empty in the controls',
-        'encoder': 'The pretrained encoder, as the study names it',
-        **{c: _SHARED[c] for c in ('target', 'language', 'metric', 'score')},
-        'tier': "Of the language: 'low', 'mid' or 'high', by the text that the encoder has read in it",
-        'flops_intermediate': 'Operations executed in phase 2 for this cell, shared stretches included',
-        'flops_target': 'Operations executed in phase 3 for this target',
-        'seconds': 'Of training, both phases', 'evaluation_seconds': 'Of scoring this target, all languages',
-        'encoder_revision': 'Commit of the encoder on the Hub; empty for a folder',
-        'encoder_fingerprint': "Of the encoder's files",
-        'rows_fingerprint': 'Of the rows that the target was scored on',
-        'target_flops': 'Compute of phase 3 that the recipe of the target asks for, in operations',
-        'code': 'Version of the code that the score depends on', 'python': 'Version of Python'},
+    'results': _RESULTS,
     'ledger': {
         'cell': _CELL['cell'], 'phase': _SHARED['phase'], 'task': _SHARED['task'],
         'sequences': 'Sequences that were read', 'tokens': 'Tokens in them, padding left out',
@@ -69,9 +74,11 @@ COLUMNS = { # Table -> column -> what stands in it
     'intermediate': {
         **{c: meaning for c, meaning in _CELL.items() if c != 'control'},
         'task': 'The intermediate task that was scored, on its development rows', 'metric': _SHARED['metric'],
-        'score': _SHARED['score'], 'flops_intermediate': 'Operations executed in phase 2 before it'},
+        'score': _SHARED['score'], 'chance': 'Points that the commonest answer alone reaches',
+        'flops_intermediate': 'Operations executed in phase 2 before it'},
     'plan': {
-        **{c: meaning for c, meaning in _CELL.items() if c != 'subset'}, 'intermediate': 'Operations planned for phase 2', 'target': 'Operations planned for phase 3',
+        **{c: meaning for c, meaning in _CELL.items() if c != 'subset'},
+        'intermediate': 'Operations planned for phase 2', 'target': 'Operations planned for phase 3',
         'to_do_intermediate': 'Of these, what no earlier cell does',
         'to_do_target': 'Of these, what no earlier cell does'}}
 
