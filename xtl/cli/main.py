@@ -11,10 +11,10 @@ import os, signal, sys, tempfile, traceback
 import typer
 
 from ..core.errors import UserError
-from . import afterwards, encoder, hub, plan, pretrain, run, tasks # whose commands join the app
+from . import afterwards, encoder, hub, models, plan, pretrain, run, tasks # whose commands join the app
 from .app import Stopped, app, clean
 
-COMMANDS = (plan, run, afterwards, encoder, pretrain, hub, tasks)
+COMMANDS = (plan, run, afterwards, encoder, pretrain, hub, models, tasks)
 
 # %% ../../nbs/cli/50_main.ipynb #13ee3a78
 WRONG_USE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'ClickException') # of typer's own parser

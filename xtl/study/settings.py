@@ -134,7 +134,7 @@ class Retrieval(Group):
     # The nearest sentence in Tatoeba by 'cosine' or by 'margin'
     tatoeba_similarity: Literal['cosine', 'margin'] = 'cosine'
 
-Kept = Annotated[tuple[Literal['trunk', 'intermediate'], ...], AfterValidator(once)]
+Kept = Annotated[tuple[Text, ...], AfterValidator(once)]
 
 @dataclass(frozen=True, config=CHECKED)
 class Device(Group):
@@ -149,7 +149,7 @@ class Device(Group):
     processes: Count = 1
     checkpoint_seconds: Positive = 600.0 # Time between two checkpoints of a run
     # What stays in the store after its last use: 'trunk' (states that a longer budget goes on from),
-    # 'intermediate' (encoders after phase 2)
+    # 'intermediate' (encoders after phase 2), or a target (its models after phase 3, which `xtl model` exports)
     keep: Kept = ()
 
 # %% ../../nbs/study/10_settings.ipynb #1b99bb79
@@ -242,13 +242,16 @@ OwnLanguages = Annotated[dict[str, dict], BeforeValidator(_own_languages)]
 OwnTasks = Annotated[dict[str, dict], BeforeValidator(_own_tasks)]
 
 def _check_own(study) -> None:
-    "Raises `UserError` for a task that only another study of this process defines."
+    "Raises `UserError` for a task that only another study of this process defines, and for a model that no run trains."
     design = study.design
     expected = tuple(design.controls_expected)
     named = dict(intermediate=design.intermediate, targets=design.targets, controls_expected=expected)
     for setting, names in named.items():
         for name in names:
             if name not in TASKS and name not in study.tasks: closest(name, TASKS, f'task in `design.{setting}`')
+    for name in {*study.device.keep} - {'trunk', 'intermediate'}:
+        closest(name, ('trunk', 'intermediate', *design.targets), 'value of `device.keep`')
+        if not task(name).train: raise UserError(f"`device.keep` has '{name}', which is not trained: it has no model")
 
 # %% ../../nbs/study/10_settings.ipynb #575ab885
 @dataclass(frozen=True, config=CHECKED)
