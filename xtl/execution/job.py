@@ -63,6 +63,11 @@ class Reporter:
         status = dict(state='running', parts=self._parts, pid=os.getpid()) | pace | info
         write_status(self.space.out, self.cell.name, status)
 
+    def done(self) -> None:
+        "Says that the cell is finished; a worker that ran it says so again, with the time of the whole notebook."
+        seconds = sum(part['seconds'] for part in self._parts.values())
+        write_status(self.space.out, self.cell.name, dict(state='done', seconds=seconds, parts=self._parts))
+
     def _part(self, name: str) -> dict: return self._parts.setdefault(name, dict(seconds=0.0, flops=0.0))
 
     def _count(self, info: dict) -> None:

@@ -71,7 +71,8 @@ COLUMNS = { # Table -> column -> what stands in it
         'task': 'The intermediate task that was scored, on its development rows', 'metric': _SHARED['metric'],
         'score': _SHARED['score'], 'flops_intermediate': 'Operations executed in phase 2 before it'},
     'plan': {
-        **{c: meaning for c, meaning in _CELL.items() if c != 'subset'}, 'intermediate': 'Operations planned for phase 2', 'target': 'Operations planned for phase 3',
+        **{c: meaning for c, meaning in _CELL.items() if c != 'subset'},
+        'intermediate': 'Operations planned for phase 2', 'target': 'Operations planned for phase 3',
         'to_do_intermediate': 'Of these, what no earlier cell does',
         'to_do_target': 'Of these, what no earlier cell does'}}
 
