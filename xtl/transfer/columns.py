@@ -32,6 +32,8 @@ _SHARED = {
     'language': 'Code of the language that was scored; the source language is the one that targets are trained in',
     'metric': "'accuracy', 'f1' or 'exact_match'",
     'score': 'In points, 0 to 100'}
+
+# %% ../../nbs/transfer/60_columns.ipynb #0de09a45
 COLUMNS = { # Table -> column -> what stands in it
     'results': {
         'study': 'Name of the study', **_CELL,
@@ -46,7 +48,10 @@ COLUMNS = { # Table -> column -> what stands in it
         'encoder_fingerprint': "Of the encoder's files",
         'rows_fingerprint': 'Of the rows that the target was scored on',
         'target_flops': 'Compute of phase 3 that the recipe of the target asks for, in operations',
-        'code': 'Version of the code that the score depends on', 'python': 'Version of Python'},
+        'code': 'Version of the code that the score depends on', 'python': 'Version of Python'}}
+
+# %% ../../nbs/transfer/60_columns.ipynb #64082208
+COLUMNS |= {
     'ledger': {
         'cell': _CELL['cell'], 'phase': _SHARED['phase'], 'task': _SHARED['task'],
         'sequences': 'Sequences that were read', 'tokens': 'Tokens in them, padding left out',
