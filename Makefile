@@ -39,6 +39,7 @@ docs: report
 
 readme: install
 	jupyter nbconvert --to markdown --log-level ERROR --TagRemovePreprocessor.remove_input_tags remove_input --output-dir . --output README nbs/index.ipynb
+	sed -i 's#](tutorials/#](nbs/tutorials/#' README.md
 
 hooks: install
 	nbdev_install_hooks

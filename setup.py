@@ -1,4 +1,5 @@
 "Builds the package from settings.ini; the notebooks that runs and reports are made of travel inside it."
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -8,10 +9,16 @@ config = ConfigParser(delimiters=['='])
 config.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 lab, slurm = cfg['lab_requirements'].split(), cfg['slurm_requirements'].split()
+# A package's page has no files beside it, and there is no address yet that images and notebooks could be linked by
+readme = re.sub(r'!\[[^]]*\]\((?!https?:)[^)]*\)', '', Path('README.md').read_text(encoding='utf-8'))
+readme = re.sub(r'\[([^]]+)\]\((?!https?:|#)[^)]*\)', r'\1', readme)
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
-    author=cfg['author'], author_email=cfg['author_email'], license='Apache-2.0',
-    long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    author=cfg['author'], license='Apache-2.0',
+    long_description=readme, long_description_content_type='text/markdown',
+    classifiers=[f'Programming Language :: Python :: {v}' for v in ('3.11', '3.13')] + [ # those that it was run on
+        'Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Operating System :: POSIX :: Linux',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(), # what a worker of a cluster needs, and no more
     extras_require={'lab': lab, 'slurm': slurm, 'dev': lab + slurm + cfg['dev_requirements'].split()},

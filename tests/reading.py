@@ -60,8 +60,11 @@ def cell_length(source: str) -> int:
 
 
 def tree(source: str) -> ast.Module:
-    "A cell as Python reads it, without lines that only a notebook understands."
-    return ast.parse('\n'.join(line if line.lstrip()[:1] not in ('%', '!') else '' for line in source.splitlines()))
+    "A cell as Python reads it; magic and commands of the shell are calls of IPython."
+    try: return ast.parse(source)
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager
+        return ast.parse(TransformerManager().transform_cell(source))
 
 
 def shown_lines(source: str) -> int:

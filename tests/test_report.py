@@ -557,3 +557,37 @@ def test_a_quarto_that_leaves_no_page_is_told_and_the_older_page_stays(tmp_path,
     quarto('silent')
     with pytest.raises(UserError, match='left no whole page'): render(tmp_path/'project'/'out')
     assert 'by Quarto' in page.read_text()
+
+
+# -- training drawn as it happens
+
+WATCHING = """
+from xtl.execution.live import watching
+heard = []
+with watching(heard.append) as observe:
+    for n in (1, 2, 3): observe(dict(phase='target', of='xnli', flops=n*1e9, target_flops=4e9, loss=1/n, seconds=n))
+    {ending}
+print(len(heard), [h['flops'] for h in heard][-1])"""
+
+@pytest.fixture(scope='module')
+def looked_on():
+    "Outputs of a training that a person looks on, by how it ends; what a Jupyter server tells a kernel is told here."
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+    cells = [new_code_cell(WATCHING.format(ending=ending)) for ending in ('pass', 'raise ValueError("no more")')]
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv('JPY_SESSION_NAME', 'cell.ipynb')
+        done = NotebookClient(new_notebook(cells=cells), allow_errors=True).execute()
+    return [c.outputs for c in done.cells]
+
+def test_of_training_that_is_looked_on_nothing_stays(looked_on):
+    assert [o.output_type for o in looked_on[0]] == ['stream'] and looked_on[0][0].text == '3 3000000000.0\n'
+
+def test_training_that_is_looked_on_is_drawn_and_stays_when_it_fails(looked_on):
+    line, drawn, error = looked_on[1]
+    assert '25%' in line.text and 'image/png' in drawn.data and error.evalue == 'no more'
+
+def test_nobody_looks_on_in_a_batch(monkeypatch):
+    from xtl.execution.live import watching
+    monkeypatch.delenv('JPY_SESSION_NAME', raising=False)
+    with watching(print) as observe: assert observe is print

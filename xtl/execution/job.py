@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+from fastcore.basics import patch
+
 from ..core.errors import UserError
 from ..core.files import read_json, write_json
 from ..core.seals import damage, seal
@@ -77,6 +79,13 @@ def part_of(
     "Which part of a cell's work that is."
     if info.get('waiting'): return 'waiting'
     return f"evaluation {info['of']}" if info['phase'] == 'evaluation' else info['phase']
+
+# %% ../../nbs/execution/20_job.ipynb #6f898053
+@patch
+def done(self: Reporter) -> None:
+    "Says that the cell is finished; a worker that ran it says so again, with the time of the whole notebook."
+    seconds = sum(part['seconds'] for part in self._parts.values())
+    write_status(self.space.out, self.cell.name, dict(state='done', seconds=seconds, parts=self._parts))
 
 # %% ../../nbs/execution/20_job.ipynb #b248c198
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ class Live:
             self._losses.setdefault((info['phase'], info['of']), []).append((info['flops'], info['loss']))
         if time.monotonic() - self._drawn < self.every: return
         from IPython.display import clear_output, display
-        figure = self.picture()
+        picture = self.picture()
         clear_output(wait=True)
         print(self.told(info))
-        if figure: display(figure)
+        if picture: display(picture)
         self._drawn = time.monotonic()
 
     def told(self, info: dict) -> str:
@@ -55,15 +55,18 @@ class Live:
         return f"{info['phase']}: {info['of']}  " + (bar_text(share) if share is not None else '')
 
     def picture(self):
-        "The losses of all runs so far as a matplotlib figure; none before the first."
+        "The losses of all runs so far as a PNG for `display`; none before the first."
         if not self._losses: return None
+        from io import BytesIO
+        from IPython.display import Image
         from matplotlib.figure import Figure
         figure = Figure(figsize=(7, 2.6), layout='constrained')
         axis = figure.subplots()
         for (phase, of), points in self._losses.items(): axis.plot(*zip(*points), marker='.', label=f'{phase}: {of}')
         axis.set(xlabel='executed operations', ylabel='loss')
         figure.legend(loc='outside right upper', fontsize='small')
-        return figure
+        figure.savefig(buffer := BytesIO(), format='png', dpi=80)
+        return Image(buffer.getvalue())
 
 # %% ../../nbs/execution/25_live.ipynb #715f615d
 @contextmanager

@@ -33,25 +33,26 @@ _SHARED = {
     'language': 'Code of the language that was scored; the source language is the one that targets are trained in',
     'metric': "'accuracy', 'f1' or 'exact_match'",
     'score': 'In points, 0 to 100'}
-_RESULTS = {
-    'study': 'Name of the study', **_CELL,
-    'trunk': 'The run of phase 2 that cells of several budgets share; empty in the controls',
-    'encoder': 'The pretrained encoder, as the study names it',
-    **{c: _SHARED[c] for c in ('target', 'language', 'metric', 'score')},
-    'tier': "Of the language: 'low', 'mid' or 'high', by the text that the encoder has read in it",
-    'flops_intermediate': 'Operations executed in phase 2 for this cell, shared stretches included',
-    'flops_target': 'Operations executed in phase 3 for this target',
-    'seconds': 'Of training, both phases', 'evaluation_seconds': 'Of scoring this target, all languages',
-    'encoder_revision': 'Commit of the encoder on the Hub; empty for a folder',
-    'encoder_fingerprint': "Of the encoder's files",
-    'rows_fingerprint': 'Of the rows that the target was scored on',
-    'target_flops': 'Compute of phase 3 that the recipe of the target asks for, in operations',
-    'code': 'Version of the code that the score depends on', 'python': 'Version of Python'}
 
-
-# %% ../../nbs/transfer/60_columns.ipynb #be30117e
+# %% ../../nbs/transfer/60_columns.ipynb #0de09a45
 COLUMNS = { # Table -> column -> what stands in it
-    'results': _RESULTS,
+    'results': {
+        'study': 'Name of the study', **_CELL,
+        'trunk': 'The run of phase 2 that cells of several budgets share; empty in the controls',
+        'encoder': 'The pretrained encoder, as the study names it',
+        **{c: _SHARED[c] for c in ('target', 'language', 'metric', 'score')},
+        'tier': "Of the language: 'low', 'mid' or 'high', by the text that the encoder has read in it",
+        'flops_intermediate': 'Operations executed in phase 2 for this cell, shared stretches included',
+        'flops_target': 'Operations executed in phase 3 for this target',
+        'seconds': 'Of training, both phases', 'evaluation_seconds': 'Of scoring this target, all languages',
+        'encoder_revision': 'Commit of the encoder on the Hub; empty for a folder',
+        'encoder_fingerprint': "Of the encoder's files",
+        'rows_fingerprint': 'Of the rows that the target was scored on',
+        'target_flops': 'Compute of phase 3 that the recipe of the target asks for, in operations',
+        'code': 'Version of the code that the score depends on', 'python': 'Version of Python'}}
+
+# %% ../../nbs/transfer/60_columns.ipynb #64082208
+COLUMNS |= {
     'ledger': {
         'cell': _CELL['cell'], 'phase': _SHARED['phase'], 'task': _SHARED['task'],
         'sequences': 'Sequences that were read', 'tokens': 'Tokens in them, padding left out',
