@@ -146,10 +146,13 @@ PRESETS = {
     'mini': {
         'name': 'mini',
         'encoder': {'name': 'mini'},
+        'tasks': {'coin': {
+            'head': 'sequence', 'repository': 'made-up/coin', 'split': {'train': 'train', 'test': 'validation'},
+            'languages': ['qaa'], 'columns': {'text': 'text', 'label': 'label'}, 'labels': ['heads', 'tails']}},
         'data': {'source': 'mini', 'source_language': 'qaa',
                  'sources': {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}},
         'design': {'budgets': [1e11, 2e11], 'n_tasks': [0, 1, 3, 9], 'subset_count': 2,
-                   'control_seeds': 3, 'full_seeds': 4},
+                   'control_seeds': 3, 'full_seeds': 4, 'controls_expected': {'squad2': ['tydiqa'], 'coin': []}},
         'phase2': {'learning_rate': 7e-4},
         'phase3': {'target_flops': 8e10, 'recipes': {'all': {'learning_rate': 7e-4} | _MINI_ROWS}}},
 } | {p['name']: p for p in (
