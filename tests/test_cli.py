@@ -57,6 +57,7 @@ MISTAKES = [ # Where commands look at more than words and settings, see test_inp
     (['run', 'mini', '--encoder', './nowhere'], "no encoder at './nowhere'"),
     (['status', 'nowhere'], "no study in 'nowhere'"),
     (['report', 'nowhere'], "no study in 'nowhere'"),
+    (['report', 'a', 'b', '--zip'], '--site and --zip are about one study'),
     (['store', 'nowhere'], "no store in 'nowhere'"),
     (['score', 'nowhere', 'nowhere'], 'nowhere is not a folder'),
     (['plan'], "Missing argument 'STUDY'"),

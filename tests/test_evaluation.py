@@ -356,7 +356,7 @@ def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
     study = base.but(data=dict(languages=('qab', 'qcc')), phase3=dict(target_flops=1e9),
                      design=dict(targets=('xnli', 'tatoeba'), intermediate=('csqa',), n_tasks=(0, 1), budgets=(1e9,), subset_count=1))
     space = lay_out(study, tmp_path/'out')
-    assert len(read) == len(set(read)) == 1 + 1 + 3 + 2 # training rows of both tasks, XNLI in three languages, Tatoeba in two
+    assert len(read) == len(set(read)) == 1 + 2 + 3 + 2 # training rows of both tasks and CSQA's development rows, XNLI in three languages, Tatoeba in two
     with monkeypatch.context() as patch:
         patch.setattr(type(load_tokenizer('mini')), '__call__', lambda *a, **k: pytest.fail('a cell tokenises'))
         for cell in cells(study)[:2]: run_cell(space, cell)

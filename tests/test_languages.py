@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from xtl.core.errors import UserError
-from xtl.tasks.languages import LANGUAGES, MINI_LANGUAGES, XTREME_LANGUAGES, language, language_table
+from xtl.tasks.languages import LANGUAGES, MINI_LANGUAGES, XTREME_LANGUAGES, known_code, language, language_table
 
 MIRROR = Path(os.environ.get('XTL_DATA') or Path(__file__).parents[2]/'shared'/'hub')/'google'/'xtreme'
 needs_mirror = pytest.mark.skipif(not MIRROR.is_dir(), reason='no mirror of the data sets: XTL_DATA is not set and ../shared/hub does not exist')
@@ -47,3 +47,11 @@ def test_tiers_near_their_limits(code, tier): assert language(code).tier == tier
 def test_unknown_codes_are_answered_in_one_line(wrong):
     with pytest.raises(UserError) as error: language(wrong)
     assert f"'{wrong}'" in str(error.value) and '\n' not in str(error.value)
+
+@pytest.mark.parametrize('given, code', [
+    ('hau', 'ha'), ('yor_Latn', 'yo'), ('en-US', 'en'), ('EN', 'en'), ('kas_Deva', next(l.code for l in LANGUAGES.values() if l.flores == 'kas_Deva')),
+    ('zh-Hant-TW', next(l.code for l in LANGUAGES.values() if l.flores == 'zho_Hant')), ('qaa', 'qaa'), ('xx', 'xx'), ('swahili', 'swahili')])
+def test_languages_by_their_other_codes(given, code): assert known_code(given) == code
+
+def test_every_code_of_the_registry_is_known_by_its_flores_name():
+    assert {l.flores: known_code(l.flores) for l in LANGUAGES.values() if l.flores} == {l.flores: l.code for l in LANGUAGES.values() if l.flores}

@@ -15,7 +15,8 @@ from xtl.core.files import write_json
 from xtl.report.findings import encoder_kind, find
 from xtl.evaluation.submission import write_gold
 from xtl.report.claims import claims
-from xtl.report.page import fill, render, template_folder
+from xtl.report.comparison import flat
+from xtl.report.page import fill, render, render_comparison, template_folder
 from xtl.report.tables import table_xtreme
 from xtl.report.tradeoff import table_pareto, table_published
 from xtl.report.words import answer_sentences, caveats, detect_sentence, first_sentence
@@ -291,6 +292,79 @@ def test_an_executed_cell_opens_in_a_browser(browser, mini_page):
     page.goto(mini_page.as_uri())
     page.locator('#tab-cells tbody a').first.click()
     assert page.url.endswith('/report/cells/broken.html') and page.locator('a', has_text='All cells').count() == 1
+    page.close()
+
+# -- several studies side by side
+
+def comparable(folder: Path, name: str, budgets: tuple, settings: dict) -> Path:
+    "A run's folder around a simulated study with some settings."
+    out = write_outcome(folder/name, simulate_study(Design(budgets=budgets), effect='tier', seed=len(name)))
+    (out/'study.yaml').write_text(json.dumps(dict(name=name, data=dict(source_language='qaa'), **settings)))
+    return out
+
+@pytest.fixture(scope='module')
+def two_studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('compared')
+    return [comparable(folder, 'short', (1e12, 2e12), dict(phase2=dict(warmup=0.1, clip=1.0))),
+            comparable(folder, 'longer', (2e12, 4e12), dict(phase2=dict(warmup=0.2, clip=1.0)))]
+
+@pytest.fixture(scope='module')
+def compared(two_studies):
+    return render_comparison(two_studies)
+
+def table_rows(page: str, name: str) -> list[list[str]]:
+    "The texts of a table's rows, its head first."
+    table = re.search(f'id="{name}".*?<table.*?</table>', page, re.S)[0]
+    cells = [re.findall('<t[hd].*?</t[hd]>', row, re.S) for row in re.findall('<tr.*?</tr>', table, re.S)]
+    return [[re.sub('<[^>]+>', '', cell) for cell in row] for row in cells]
+
+def test_studies_stand_side_by_side_where_their_settings_differ(compared):
+    page = compared.read_text()
+    assert table_rows(page, 'tab-differences') == [
+        ['kind', 'name', 'short', 'longer'], ['setting', 'name', 'short', 'longer'],
+        ['setting', 'phase2.warmup', '0.1', '0.2']]
+    assert 'which differ in 1 setting: phase2.warmup.' in visible_text(page)
+    answers = table_rows(page, 'tab-answers')
+    assert [row[0] for row in answers[1:]] == ['short', 'longer'] and all('tasks' in row[3] for row in answers[1:])
+
+def test_gains_of_each_study_are_those_of_its_own_report(two_studies, compared):
+    rows = table_rows(compared.read_text(), 'tab-gains')
+    assert rows[0] == ['over', 'group', 'compute', 'tasks', 'short', 'longer']
+    at = {tuple(row[:4]): row[4:] for row in rows[1:]}
+    for column, out in enumerate(two_studies):
+        gain = find(out).gain('target-only', 'tier', 'low', 9)
+        text = f'{gain.gain:+.1f} [{gain.low:.1f}, {gain.high:.1f}]'.replace('-', '−')
+        assert at['target-only', 'low', ('2 TFLOP', '4 TFLOP')[column], '9'][column] == text
+    assert at['target-only', 'low', '1 TFLOP', '9'][1] == '' and at['target-only', 'low', '4 TFLOP', '9'][0] == ''
+    assert all(at['target-only', 'low', '2 TFLOP', '9'])
+
+def test_a_study_without_scores_stands_beside_one_with_scores(two_studies, tmp_path):
+    (tmp_path/'study.yaml').write_text('{name: empty}')
+    page = render_comparison([tmp_path, two_studies[0]]).read_text()
+    assert 'No cell of this study has scores yet' in page and 'nan' not in visible_text(page).lower()
+    assert '<figure' in page and render_comparison([tmp_path, two_studies[0].parent]).read_text().count('xtl-missing') >= 3
+
+def test_studies_of_the_same_folder_name_are_told_apart_and_the_same_folder_is_refused(two_studies, tmp_path):
+    out = shutil.copytree(two_studies[0], tmp_path/'b'/'short')
+    text = visible_text(render_comparison([out, two_studies[0]]).read_text())
+    assert 'Nothing differs' in text and f'b/short, {two_studies[0].parent.name}/short' in text
+    with pytest.raises(UserError, match='given twice'): render_comparison([out, out/'.'])
+
+def test_settings_are_compared_by_their_whole_names():
+    settings = {'phase3': {'recipes': {'all': {'learning_rate': 1e-05}}}, 'design': {'n_tasks': [0, 2]}, 'tasks': {}}
+    assert flat(settings) == {'phase3.recipes.all.learning_rate': '1.0e-05', 'design.n_tasks': '[0, 2]', 'tasks': '{}'}
+
+@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
+def test_the_page_of_several_studies_opens_without_an_error(browser, compared, width, scheme):
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright')
+    page, errors = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme), []
+    page.on('console', lambda message: errors.append(message.text))
+    page.goto(compared.as_uri())
+    assert page.evaluate('document.documentElement.scrollWidth') <= width and errors == []
+    found = axe.Axe().run(page).response
+    assert [(v['id'], len(v['nodes'])) for v in found['violations']] == []
+    links = page.evaluate("[...document.querySelectorAll('a[href], img[src]')].map(a => a.getAttribute('href') ?? a.src)")
+    assert links and all(link.startswith(('#', 'data:')) for link in links)
     page.close()
 
 # -- what the report says

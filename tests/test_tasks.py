@@ -49,7 +49,7 @@ WRONG = { # What is changed in the right definition -> the line, and what is sai
     ('train: rows.csv', 'train: rows.xlsx'): (5, 'must end in .csv'),
     ('train: rows.csv\n      ', ''): (2, 'names no training rows'),
     ('lb: rows.csv', 'qq: rows.csv'): (6, "unknown language 'qq'"),
-    ('lb: rows.csv', 'hau: rows.csv'): (6, "did you mean 'ha'"),
+    ('lb: rows.csv', 'hau: rows.csv'): (6, 'has Hausa (ha) twice'),
     ('test: {ha: rows.csv, lb: rows.csv}', 'test: rows.csv'): (2, 'which `languages`'),
     ('test: {ha: rows.csv, lb: rows.csv}', 'tests: rows.csv'): (6, "did you mean 'test'"),
     ('      label: label', '      lable: label'): (9, "did you mean 'label'"),
@@ -102,7 +102,7 @@ def test_a_study_tells_the_same_of_a_file_that_it_names(rows):
 FAULTS = { # A file's text -> what is said of it
     'text,label\none,yes\ntwo,no,3\n': "rows.csv, line 3: 3 fields, but the first line names 2 columns",
     'text,label\none,yes\n"two,no\n': 'rows.csv, line 3: ',
-    'text;label\none;yes\n': "rows.csv, line 1: unknown column 'text'",
+    'text,lable\none,yes\n': "rows.csv, line 1: unknown column 'label': did you mean 'lable'",
     'text,label,label\none,yes,no\n': "rows.csv, line 1: two columns are called 'label'",
     'text,label\n': 'rows.csv holds no row',
     'text,label\none,yes\n\ntwo,perhaps\n': "rows.csv, line 4, column 'label': the label 'perhaps' is none of",
@@ -229,7 +229,7 @@ def test_the_folder_of_a_study_stands_without_its_files(own, tmp_path):
 CHANGES = { # Change to a definition -> whether its rows are others
     'metric': (lambda d: d | dict(metric='accuracy'), 'test'), 'kind': (lambda d: d | dict(kind='a topic'), ''),
     'map': (lambda d: d | dict(map={'label': {0: 'nay', 1: 'yes'}}), 'train test'),
-    'labels': (lambda d: d | dict(labels=['yes', 'no']), 'train test'), 'filter': (lambda d: d | dict(filter={'label': '1'}), 'train test'),
+    'labels': (lambda d: d | dict(labels=['yes', 'no']), 'train test'), 'filter': (lambda d: d | dict(filter={'text': ['zin polu sune', 'zin miro sune']}), 'train test'),
     'column': (lambda d: d | dict(columns=dict(text='label', label='label')), 'train test')}
 
 

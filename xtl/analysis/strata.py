@@ -77,23 +77,24 @@ class Strata:
     runs: tuple[Stratum | None, ...]    # Of each block: seeds
     subsets: tuple[Stratum | None, ...] # Of each block: what single tasks leave unexplained; None where it is not told
 
-def _lacks_of_fit(lay: Layout, means: list) -> list[Stratum | None]:
+def _fit_of_all(lay: Layout, means: list, many: list[int]) -> tuple[np.ndarray, int] | None:
+    "What the effects of single tasks leave of the subsets of all sizes; None where sizes differ in their budgets."
+    if not many or len({means[i][0].shape[1] for i in many}) > 1: return None
+    columns = []
+    for i in many:
+        held = lay.held[means[i][1]]
+        columns.append(np.hstack([np.eye(len(lay.blocks))[[i]*len(held)], held, held/lay.blocks.n_tasks[i]]))
+    return _residual(np.vstack(columns), np.concatenate([means[i][0] for i in many]))
+
+def _lacks_of_fit(lay: Layout, means: list, many: list[int], together: Stratum | None) -> list[Stratum | None]:
     "Of each block, the scatter of subsets' means around the effects of single tasks."
-    n, found, sampled = len(lay.blocks), [None]*len(lay.blocks), []
-    many = [i for i in range(n) if lay.blocks.n_tasks[i] and len(means[i][1]) > 1]
+    found = [None]*len(lay.blocks)
     for i in many:
         mean, names, runs = means[i]
         residual, df = _residual(np.hstack([np.ones((len(names), 1)), lay.held[names]]), mean)
         if df >= ENOUGH: found[i] = stratum([(residual, df)], runs)
-        elif lay.blocks.subsets[i] < lay.blocks.possible[i]: sampled.append(i)
-    if not sampled or len({means[i][0].shape[1] for i in many}) > 1: return found
-    columns = []
-    for i in many:
-        held = lay.held[means[i][1]]
-        columns.append(np.hstack([np.eye(n)[[i]*len(held)], held, held/lay.blocks.n_tasks[i]]))
-    residual, df = _residual(np.vstack(columns), np.concatenate([means[i][0] for i in many]))
-    pooled = stratum([(residual, df)], np.mean([means[i][2] for i in many])) if df >= ENOUGH else None
-    return [pooled if i in sampled else f for i, f in enumerate(found)]
+        elif lay.blocks.subsets[i] < lay.blocks.possible[i]: found[i] = together
+    return found
 
 # %% ../../nbs/analysis/38_strata.ipynb #26d6d621
 def strata(
@@ -108,7 +109,10 @@ def strata(
     for i in blocks:
         mean, names, code = _by_subset(values[lay.whole[i]], lay.subset[lay.whole[i][:, 0]])
         means.append((mean, names, len(code)/max(len(names), 1)))
-    pooled = stratum(s for s, t in zip(seeds, tasks) if t)
+    many = [i for i in blocks if tasks[i] and len(means[i][1]) > 1]
+    fitted = _fit_of_all(lay, means, many)
+    together = stratum([fitted], np.mean([means[i][2] for i in many])) if fitted and fitted[1] >= ENOUGH else None
+    pooled = stratum(s for s, t in zip(seeds, tasks) if t) or together
     if pooled is None: pooled = stratum((m - m.mean(0), len(m) - 1) for (m, *_), t in zip(means, tasks) if t and len(m))
     own = [stratum([s]) for s in seeds]
     spare = next((s for s, t in zip(own, tasks) if s and not t), pooled)
@@ -116,7 +120,7 @@ def strata(
     for mine, intermediate in zip(own, tasks):
         if intermediate: runs.append(mine if mine and mine.freedom >= MANY else pooled)
         else: runs.append(mine or spare)
-    return Strata(tuple(runs), tuple(_lacks_of_fit(lay, means)))
+    return Strata(tuple(runs), tuple(_lacks_of_fit(lay, means, many, together)))
 
 # %% ../../nbs/analysis/38_strata.ipynb #48fede3a
 @dataclass(frozen=True)
@@ -181,8 +185,9 @@ def satterthwaite(
     "Degrees of freedom of a sum of mean squares (Satterthwaite 1946), each part as large as it is expected to be."
     likely = [size*(1 + 2/np.asarray(df))**2 for size, df in zip(sizes, freedom)]
     total, spread = sum(likely), sum(size**2/np.asarray(df) for size, df in zip(likely, freedom))
+    least = np.min([np.where(size != 0, df, CERTAIN) for size, df in zip(sizes, freedom)], 0) # parts may be taken off
     untold = np.where(np.isnan(total), np.nan, CERTAIN)
-    return np.where(spread > 0, total**2/np.where(spread > 0, spread, 1), untold)
+    return np.where(spread > 0, np.maximum(total**2/np.where(spread > 0, spread, 1), least), untold)
 
 def part_sizes(
     parts: list[Part], # Of the same sums

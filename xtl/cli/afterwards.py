@@ -148,20 +148,26 @@ def export_command(
 
 @app.command('report')
 def report_command(
-    out: Out,
+    outs: Annotated[list[Path], typer.Argument(metavar='OUT...', help=(
+        'Folder of a study that `xtl run` made; of several, to set them side by side.'))],
     site: Annotated[bool, typer.Option('--site', help=(
         'Render the whole site instead, library pages and this report, to _docs; '
         'needs Quarto and a checkout of the repository.'))] = False,
     zipped: Annotated[bool, typer.Option('--zip', help=(
         'Also pack the report and the pages of its cells into OUT/report.zip, to send.'))] = False,
 ):
-    "Writes the HTML report of a study to OUT/report and names the page."
+    """Writes the HTML report of a study to OUT/report and names the page. Of several studies, writes what differs
+    between them and what each found, side by side, to report/comparison.html of the first."""
     import pandas as pd
-    study_folder(out)
-    if (out/'workspace.json').exists(): up_to_date(out)
-    for path in sorted(out.glob('*.parquet')): readable(path, pd.read_parquet)
+    if len(outs) > 1 and (site or zipped): raise UserError('--site and --zip are about one study: name one OUT')
+    for out in outs:
+        study_folder(out)
+        if (out/'workspace.json').exists(): up_to_date(out)
+        for path in sorted(out.glob('*.parquet')): readable(path, pd.read_parquet)
+    out = outs[0]
     writable_folder(out/'report', 'OUT')
-    from xtl.report.page import render, render_site, zip_report
+    from xtl.report.page import render, render_comparison, render_site, zip_report
+    if len(outs) > 1: return say(str(render_comparison(outs)))
     say(str(render_site(out) if site else render(out)))
     if zipped: say(str(zip_report(out)))
 

@@ -6,6 +6,7 @@
 __all__ = ['MissingData', 'text_lines']
 
 # %% ../../nbs/data/05_lines.ipynb #85cdd1e0
+import gzip, zlib
 from pathlib import Path
 
 from ..core.errors import UserError
@@ -17,12 +18,17 @@ class MissingData(UserError):
 # %% ../../nbs/data/05_lines.ipynb #ab9a404e
 _UTF16 = (b'\xff\xfe', b'\xfe\xff')
 
+def _unpacked(raw: bytes, path: Path) -> bytes:
+    try: return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error: raise UserError(f'{path} is no whole gzip file: {error}') from None
+
 def text_lines(
-    path: Path, # A text file in UTF-8, with or without a byte order mark
+    path: Path, # A text file in UTF-8, with or without a byte order mark; packed by gzip where it ends in .gz
 ) -> list[str]: # Its lines, without their ends
     "The lines of a file. Raises `UserError` for another encoding, with the first line that shows it."
     try: raw = path.read_bytes()
     except OSError as error: raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if path.suffix == '.gz': raw = _unpacked(raw, path)
     if raw.startswith(_UTF16): raise UserError(f"{path} is UTF-16: write it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     try: text = raw.decode('utf-8-sig')
     except UnicodeDecodeError as error:

@@ -15,7 +15,8 @@ from itertools import zip_longest
 
 from ..core.errors import UserError
 from ..tasks.task import Columns, Task
-from .files import LINE
+from .formats import LINE
+from .values import option_places, plain_label
 
 # %% ../../nbs/data/30_rows.ipynb #2cdcdbf5
 MARKED = 'unlabelled by its makers' # -1, '-' or NS: left out by the data set itself
@@ -280,7 +281,7 @@ def _check_own(labels: list, task: Task, columns: Columns, lines: list, where: s
     for n, label in enumerate(labels):
         for one in label if isinstance(label, list) else [label]:
             if one is None or one in task.labels or one in _UNLABELLED: continue
-            place = f'line {lines[n]}' if lines else f'row {n}'
+            place = f'line {lines[n]}' if lines and lines[n] is not None else f'row {n}'
             raise UserError(f"{where}, {place}, column {columns.label!r}: the label {one!r} is none of "
                             f"{', '.join(task.labels)}; `map` reads it as one of them")
 
@@ -309,7 +310,11 @@ def read_rows(
     ids = [str(n if i is None else i) for n, i in enumerate(table.get(columns.id or 'id', range(len(dataset))))]
     options, own = read_options(table, columns)
     labels = _raw_labels(table, dataset, task, columns)
-    if options: labels = [_by_place(label, names, task.labels) for label, names in zip(labels, own)]
+    if task.own and task.head in ('sequence', 'token', 'choice'): labels = plain_label(labels, task.labels)
+    if task.head == 'choice' and not task.labels:
+        labels, every = option_places(labels, options, own, where)
+        task = replace(task, labels=every)
+    elif options: labels = [_by_place(label, names, task.labels) for label, names in zip(labels, own)]
     if task.own and task.labels: _check_own(labels, task, columns, table.get(LINE, []), where)
     rows = Rows(ids, [_column(table, c) for c in columns.text], labels, options)
     rows = read_tags(rows, task) if task.head == 'token' else _read_texts(rows, task)

@@ -41,7 +41,9 @@ def _kernel(folder: Path):
     sockets = dict(transport='ipc', ip=socket) if len(os.fsencode(socket)) <= SOCKET_NAME else {}
     kernel = AsyncKernelManager(kernel_name='python3', connection_file=str(folder/'kernel.json'), **sockets)
     try:
-        run_sync(kernel.start_kernel)(extra_arguments=['--HistoryManager.hist_file=:memory:'])
+        # a notebook of JupyterLab may have started this, but nobody looks into what it starts
+        env = {name: value for name, value in os.environ.items() if name != 'JPY_SESSION_NAME'}
+        run_sync(kernel.start_kernel)(extra_arguments=['--HistoryManager.hist_file=:memory:'], env=env)
         yield kernel
     finally:
         if kernel.has_kernel: run_sync(kernel.shutdown_kernel)(now=True)

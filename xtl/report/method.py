@@ -23,7 +23,7 @@ from .tables import Shown, flops_cells, table_html
 EXPECTED = {
     ('positive', True): '{task} helps {targets}, as it must: {gain} points over no phase 2.',
     ('positive', False): '{task} must help {targets} and does not clearly: {gain} points over no phase 2.',
-    ('negative', True): '{task}, which shares nothing with the targets, helps none of them: {gain} points over no phase 2.',
+    ('negative', True): '{task}, which shares nothing with the targets, helps none: {gain} points over no phase 2.',
     ('negative', False): '{task} shares nothing with the targets and helps them: {gain} points over no phase 2.'}
 FAILED = 'What this study says of other tasks is in doubt until that is explained.'
 

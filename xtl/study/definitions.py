@@ -23,8 +23,9 @@ def line_of(
     "The line of a value; of the last name on the way to it that is there."
     node, line = yaml.compose(text, yaml.SafeLoader), 1
     for name in at:
-        if not isinstance(node, yaml.MappingNode): break
-        found = next(((k, v) for k, v in node.value if k.value == str(name)), None)
+        if isinstance(node, yaml.SequenceNode) and isinstance(name, int): found = (node.value[name],)*2
+        elif not isinstance(node, yaml.MappingNode): break
+        else: found = next(((k, v) for k, v in node.value if k.value == str(name)), None)
         if found is None: break
         line, node = found[0].start_mark.line + 1, found[1]
     return line

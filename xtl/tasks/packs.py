@@ -36,7 +36,7 @@ MASAKHANER2 = {'masakhaner2': dict(
 
 XCOPA = {'xcopa': dict(
     kind='cause or effect', head='choice', repository='cambridgeltl/xcopa', config='{code}', split='test',
-    languages='et ht id it qu sw ta th tr vi zh'.split(),
+    languages='et ht id it qu sw ta th tr vi zh'.split(), labels=['0', '1'],
     columns=dict(text=['premise', 'question'], options=['choice1', 'choice2'], label='label'),
     map={'question': dict(cause='What was the cause of this?', effect='What happened as a result?')},
     train=dict(repository='tau/commonsense_qa', config='default', split='train', labels=list('ABCDE'), map={},

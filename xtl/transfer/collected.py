@@ -59,10 +59,11 @@ def update_table(
 ) -> None:
     "Makes a table hold the wanted cells and no others; writes nothing where it does."
     known = table_cells(path)
-    if path.exists() and {c: v for c, (v, _) in known.items()} == wanted: return
+    if {c: v for c, (v, _) in known.items()} == wanted: return # also where there is no table, and nothing to put there
     parts = list(_parts(path, wanted, folder))
     rows = {c: t.num_rows if len(p) == 1 else known[c][1] for p, t in parts for c in p}
-    filled = [t for _, t in parts if t.num_rows] or [t for _, t in parts][:1] or [pa.table({})]
+    empty = pq.read_table(path).slice(0, 0) if not parts else None # of which every cell has to run again
+    filled = [t for _, t in parts if t.num_rows] or [t for _, t in parts][:1] or [empty]
     table = pa.concat_tables(filled, promote_options='permissive') # a column may have been empty so far
     index = {INDEX: json.dumps({c: [wanted[c], rows[c]] for c in sorted(wanted)})}
     table = table.replace_schema_metadata((table.schema.metadata or {}) | index)
