@@ -201,7 +201,7 @@ def _coin_row(item, code, rng, i): return dict(text=statement(Voice(code, rng), 
 # %% ../../nbs/world/60_datasets.ipynb #7200caa3
 _PUBLISHED = {'mnli': 392_702, 'qqp': 363_846, 'squad2': 130_319, 'squad': 87_599, 'hellaswag': 39_905, 'ccg': 38_015,
               'cosmosqa': 25_262, 'csqa': 9_741, 'pawsx': 49_401, 'udpos': 21_253, 'panx': 20_000, 'tydiqa': 3_696}
-TRAINING = {task: min(3600, round(rows/25)) for task, rows in _PUBLISHED.items()} # Rows of each task in the world
+TRAINING = {task: min(2400, round(rows/25)) for task, rows in _PUBLISHED.items()} # Rows of each task in the world
 
 
 # %% ../../nbs/world/60_datasets.ipynb #e9896714
