@@ -53,6 +53,8 @@ WRONG = { # Kind of value -> what is none of it, as YAML
     'kept': ['trunk', '[trunks]', '[trunk, trunk]', '[null]', '3', '{}', '[[trunk]]'],
     'controls': ['none', '[nothing]', '[none, none]', '[null]', '3', '{}', '[[none]]'],
     'mapping': ['3', 'x', '[]', 'true', '[{a: b}]'],
+    'expected': ['3', '[]', '{mnly: []}', '{xnli: []}', '{mnli: tatoeba}', '{mnli: [tatoba]}', '{mnli: 3}', '{mnli: null}', '{mnli: [tatoeba, tatoeba]}',
+                 '{mnli: [xnli]}', '{3: []}', '[mnli]'],
 }
 NOT_NULL, MAYBE_NULL = 'null is wrong, too', 'null is right, too'
 FIELDS = { # Setting -> kind of value, and whether null is one
@@ -66,7 +68,7 @@ FIELDS = { # Setting -> kind of value, and whether null is one
     'design.subsets': ('subsets', NOT_NULL), 'design.subset_count': ('count', NOT_NULL),
     'design.subset_seed': ('whole', NOT_NULL), 'design.controls': ('controls', NOT_NULL),
     'design.seeds': ('list of whole', NOT_NULL), 'design.control_seeds': ('whole', NOT_NULL),
-    'design.full_seeds': ('whole', NOT_NULL), 'mixture.sampling': ('choice', NOT_NULL), 'mixture.cap': ('count', NOT_NULL),
+    'design.full_seeds': ('whole', NOT_NULL), 'design.controls_expected': ('expected', NOT_NULL), 'mixture.sampling': ('choice', NOT_NULL), 'mixture.cap': ('count', NOT_NULL),
     'mixture.temperature': ('positive', NOT_NULL), 'phase2.schedule': ('choice', NOT_NULL),
     'phase2.cooldown': ('share', NOT_NULL), 'phase2.warmup': ('share', NOT_NULL), 'phase2.learning_rate': ('positive', NOT_NULL),
     'phase2.weight_decay': ('not negative', NOT_NULL), 'phase2.max_grad_norm': ('not negative', NOT_NULL),
@@ -115,7 +117,7 @@ WITHOUT_EFFECT = [
     ('mixture', 'cap', '5', 'capped'), ('mixture', 'temperature', '3', 'temperature'), ('phase2', 'schedule', 'linear\n  cooldown: 0.3', 'trunk'),
     ('design', 'subsets', 'all\n  subset_count: 2', 'balanced'), ('design', 'subsets', '[[mnli]]\n  subset_count: 2', 'balanced'),
     ('design', 'subsets', 'all\n  subset_seed: 1', 'nested'), ('design', 'n_tasks', '[0]\n  controls: [none]', 'budget'),
-    ('design', 'n_tasks', '[0]\n  budget_unit: epochs', 'intermediate'),
+    ('design', 'n_tasks', '[0]\n  budget_unit: epochs', 'intermediate'), ('design', 'controls', '[target-only]\n  controls_expected: {mnli: []}', 'none'),
     ('retrieval', 'pooling', 'cls\n  special_tokens: false', 'mean'), ('encoder', 'revision', 'main', 'Hub'),
     ('data', 'revisions', '{google/xtreme: main}', 'hub'),
     ('phase3', 'recipes', '{mnli: {learning_rate: 1e-3}}', 'phase2'), ('phase3', 'recipes', '{mnli: {epochs: 3}}', 'epochs'),
@@ -191,6 +193,8 @@ USES = [ # Words, and what the line says
     (('pretrain', '--out', 'x', '--data', '/nowhere', '--heads', '0'), 'heads'), (('pretrain', '--out', 'x', '--data', '/nowhere', '--layers', 'x'), 'layers'),
     (('pretrain', '--out', 'x', '--data', '/nowhere', '--vocabulary', '10'), 'vocabulary'), (('pretrain', '--out', 'x', '--data', '/nowhere', '--seed', '-1'), 'seed'),
     (('pretrain', '--out', 'x', '--data', '/nowhere', '--max-length', '2'), 'max-length'), (('pretrain', '--out', 'x', '--data', '/nowhere', '--documents', '0'), 'documents'),
+    (('pretrain', '--out', 'x'), 'no text'), (('pretrain', '--out', 'x', '--text', 'nowhere'), 'nowhere'), (('pretrain', '--out', 'x', '--pack', 'sib200'), '--data'),
+    (('pretrain', '--out', 'x', '--data', '/nowhere', '--pack', 'sib20'), 'sib200'),
     (('tasks', 'x'), ''), (('languages', '--all'), 'all'), (('studies', 'x'), ''), (('paln', 'mini'), 'paln'), (('--version-of',), 'version-of'), (('\x1b[2J',), '')]
 
 
