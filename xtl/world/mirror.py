@@ -14,7 +14,7 @@ from ..core.files import write_aside
 from ..tasks.languages import LANGUAGES, MINI_LANGUAGES
 from .meanings import LABELS
 from .text import documents
-from .datasets import NER, UPOS, tables
+from .datasets import COIN, NER, UPOS, tables
 
 # %% ../../nbs/world/70_mirror.ipynb #65d36275
 def _features(repository: str, config: str):
@@ -36,6 +36,7 @@ def _pair_features() -> dict[str, dict]:
     return {'anli': _columns('uid premise hypothesis') | {'label': nli} | _columns('reason'),
             'snli': _columns('premise hypothesis') | {'label': nli},
             'multi_nli': _columns('promptID', 'int32') | _columns(f'pairID {parses} genre') | {'label': nli},
+            'coin': _columns('text') | {'label': ClassLabel(names=list(COIN))},
             'glue': _columns('question1 question2') | {'label': qqp} | _columns('idx', 'int32'),
             'XNLI': _columns('language sentence1 sentence2 gold_label'),
             'PAWS-X': _columns('sentence1 sentence2 label'), 'tatoeba': pair, 'bucc18': pair}
