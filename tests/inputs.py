@@ -54,7 +54,7 @@ WRONG = { # Kind of value -> what is none of it, as YAML
     'controls': ['none', '[nothing]', '[none, none]', '[null]', '3', '{}', '[[none]]'],
     'mapping': ['3', 'x', '[]', 'true', '[{a: b}]'],
     'expected': ['3', '[]', '{mnly: []}', '{xnli: []}', '{mnli: tatoeba}', '{mnli: [tatoba]}', '{mnli: 3}', '{mnli: null}', '{mnli: [tatoeba, tatoeba]}',
-                 '{mnli: [xnli]}', '{3: []}', '[mnli]'],
+                 '{3: []}', '[mnli]'],
 }
 NOT_NULL, MAYBE_NULL = 'null is wrong, too', 'null is right, too'
 FIELDS = { # Setting -> kind of value, and whether null is one

@@ -97,7 +97,7 @@ def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp
 def whole(tmp_path_factory):
     "A study of three cells, and its tables."
     study = read_study('mini').but(name='damaged', data=dict(languages=('qab',)), phase2=dict(score_intermediate=True), phase3=dict(target_flops=2e9), device=dict(keep=('trunk', 'intermediate')),
-                                   design=dict(intermediate=('csqa', 'qqp'), targets=('panx', 'tatoeba'), budgets=(2e9,), n_tasks=(0, 2), subset_count=1))
+                                   design=dict(intermediate=('csqa', 'qqp'), targets=('panx', 'tatoeba'), budgets=(2e9,), controls_expected={}, n_tasks=(0, 2), subset_count=1))
     out = tmp_path_factory.mktemp('whole')/'out'
     tables = run(lay_out(study, out))
     return study, out, tables

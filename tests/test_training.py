@@ -23,7 +23,7 @@ from xtl.world.mirror import mini_encoder
 
 TINY = read_study('mini').but(
     name='kill', data=dict(languages=('qab',)), device=dict(checkpoint_seconds=0.05),
-    design=dict(intermediate=('mnli', 'csqa'), targets=('tatoeba',), budgets=(1.5e10, 3e10), n_tasks=(2,), subset_count=1, controls=()))
+    design=dict(intermediate=('mnli', 'csqa'), targets=('tatoeba',), budgets=(1.5e10, 3e10), controls_expected={}, n_tasks=(2,), subset_count=1, controls=()))
 PROCESSES = get_context('forkserver') # Each child begins with what is slow to import
 PROCESSES.set_forkserver_preload(['xtl.transfer.phase2'])
 

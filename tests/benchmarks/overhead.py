@@ -40,7 +40,7 @@ def once(work) -> dict[str, float]:
 def main(repeats: int) -> bool:
     "Prints the parts of the fastest repeat; whether it stayed under six seconds."
     study = read_study('mini').but(name='overhead', data=dict(languages=('qab',)),
-                                   design=dict(targets=('tatoeba',), n_tasks=(0,), controls=('none',), budgets=()))
+                                   design=dict(targets=('tatoeba',), controls_expected={}, n_tasks=(0,), controls=('none',), budgets=()))
     with tempfile.TemporaryDirectory() as folder:
         space = lay_out(study, Path(folder)/'out')
         work = job(space, cells(study)[0])

@@ -49,7 +49,7 @@ def main(encoder: str, steps: int, repeats: int) -> None:
     layouts = [(cores//t, t) for t in range(1, cores + 1) if cores % t == 0]
     with tempfile.TemporaryDirectory() as folder:
         out = lay_out(read_study('mini').but(
-            data=dict(languages=('qab',)), design=dict(intermediate=('mnli', 'squad'), n_tasks=(2,), targets=('tatoeba',), controls=())), Path(folder)/'out').out
+            data=dict(languages=('qab',)), design=dict(intermediate=('mnli', 'squad'), controls_expected={}, n_tasks=(2,), targets=('tatoeba',), controls=())), Path(folder)/'out').out
         speeds = {layout: [] for layout in layouts}
         for _ in range(repeats): # in turns
             for layout in layouts: speeds[layout].append(together(out, encoder, steps, *layout))

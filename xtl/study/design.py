@@ -85,7 +85,8 @@ class Design(Group):
     subset_seed: Whole = 0             # Of the order that subsets are cut from ('balanced', 'nested')
     # 'none': no phase 2; 'target-only': its budget spent on a longer phase 3
     controls: Controls = ('none', 'target-only')
-    # Task -> targets that it must help, alone and at the smallest budget, over none; [] for a task that must help none
+    # Task -> targets that it must help, alone and at the smallest budget, over none; [] for a task that must help none.
+    # One that is to help targets which the study does not have is left out
     controls_expected: Expected = field(default_factory=dict)
     seeds: Wholes = (0,)               # Of data order, dropout and heads
     control_seeds: Whole = 0           # Seeds of the controls, at least
@@ -96,7 +97,7 @@ def check_design(
     design: Design, # A design
 ) -> None:
     "Raises `UserError` where numbers of tasks, subsets and budgets do not meet."
-    tasks, sizes = design.intermediate, {k for k in design.n_tasks if k}
+    tasks, sizes, known = design.intermediate, {k for k in design.n_tasks if k}, (*TARGETS, *own_tasks())
     if (most := max(design.n_tasks)) > len(tasks):
         there = f"{len(tasks)} intermediate tasks: {', '.join(tasks)}"
         raise UserError(f'`design.n_tasks` has {most}, but the study has {there}')
@@ -106,7 +107,7 @@ def check_design(
         given, asked = (', '.join(map(str, sorted(s))) for s in ({*map(len, design.subsets)}, sizes))
         if given != asked: raise UserError(f'`design.subsets` is of {given} tasks, but `design.n_tasks` has {asked}')
     for name, helped in design.controls_expected.items():
-        for target in helped: closest(target, design.targets, f'target in `design.controls_expected: {name}`')
+        for target in helped: closest(target, known, f'target in `design.controls_expected: {name}`')
     if has_budgets(design) and not design.budgets:
         raise UserError('`design.budgets` is empty: give executed operations, such as [1e16, 2e16]')
 

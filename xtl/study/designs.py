@@ -204,11 +204,12 @@ def cells(
 ) -> list[Cell]:
     "Every cell of a study, cheapest budgets first."
     d, found = study.design, []
+    expected = [t for t, helped in d.controls_expected.items() if not helped or set(helped) & set(d.targets)]
     for seed in more_seeds(d.seeds, d.control_seeds):
         if 'none' in d.controls: found.append(Cell('none', 0.0, (), 0, seed))
         if 'target-only' in d.controls and 0 in d.n_tasks:
             found += [Cell('target-only', budget, (), 0, seed) for budget in d.budgets]
-        found += [Cell('expected', d.budgets[0], (task,), 0, seed) for task in d.controls_expected]
+        found += [Cell('expected', d.budgets[0], (task,), 0, seed) for task in expected]
     for k in d.n_tasks:
         subsets = task_subsets(d.intermediate, k, d.subsets, d.subset_count, d.subset_seed) if k else []
         seeds = more_seeds(d.seeds, d.full_seeds if k == len(d.intermediate) else 0)
