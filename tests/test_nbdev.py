@@ -206,6 +206,16 @@ def test_what_reads_badly_is_found(tmp_path):
     assert [b.lines for b in found] == [1, 3, CELL + 1]
 
 
+SHOWN = ('analysis', 'report') # Stages whose every notebook shows what it defines
+RATIO = 3                      # Exported lines to one of demonstration, at most
+
+
+def test_notebooks_show_what_they_define():
+    books = {b.path.name: b.lines/max(1, b.shown) for b in notebooks() if b.module and b.stage in SHOWN}
+    assert len(books) > 20
+    assert {name: round(ratio, 2) for name, ratio in books.items() if ratio > RATIO} == {}
+
+
 def test_notebooks_are_small():
     sizes = {b.path: b.path.stat().st_size for b in notebooks()}
     assert listed({path: size for path, size in sizes.items() if size > 110_000}) == ''
