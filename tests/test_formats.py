@@ -150,3 +150,16 @@ def test_what_is_wrong_is_one_line(tmp_path, kind):
     put(tmp_path, name, held)
     code, said = checked(tmp_path, given, name)
     assert code == 2 and says in said and '\n' not in said, said
+
+
+def test_rare_tags_that_no_training_row_has_are_told_and_many_are_refused(tmp_path, capsys):
+    put(tmp_path, 'train.conll', 'zin O\npolu B-X\n\n'*20)
+    put(tmp_path, 'test.conll', 'zin O\npolu B-X\n\n'*20 + 'zin B-Y\n')
+    files = dict(train='train.conll', test='test.conll')
+    (tmp_path/'mine.yaml').write_text(yaml.safe_dump(dict(tasks=dict(mine=NER | dict(files=files)))))
+    assert answer(['tasks', str(tmp_path/'mine.yaml'), '--check']) == (0, '')
+    said = capsys.readouterr().out
+    assert 'in no training row, so never predicted: B-Y 1' in said and said.count('never predicted') == 1
+    put(tmp_path, 'test.conll', 'zin O\npolu S-X\n\n'*20)
+    code, said = answer(['tasks', str(tmp_path/'mine.yaml'), '--check'])
+    assert code == 2 and "20 of 40 words have tags that no training row has, most often 'S-X': known are B-X, O" in said, said

@@ -30,6 +30,7 @@ class Checked:
     labels: dict[str, int] # Label -> how often, the commonest first
     lengths: tuple[int, int, int] # Tokens of a row: least, median, most
     shown: list[tuple[str, str]] # Rows as the encoder reads them, and what is right
+    known: tuple[str, ...] = () # What a head can predict; empty where it has no labels
 
 def _answers(encoded: Encoded) -> list:
     "What is right of each example."
@@ -74,7 +75,7 @@ def check_split(
         split, records[0]['language'], records[0]['repository'], sum(r['rows'] for r in records), dict(dropped),
         sum(r['realigned'] for r in records), sum(r['cut_or_split'] for r in records), _counts(encoded, answers),
         (int(lengths.min()), int(np.median(lengths)), int(lengths.max())),
-        _shown(encoded, answers, preparation.tokenizer, count))
+        _shown(encoded, answers, preparation.tokenizer, count), encoded.labels)
 
 
 # %% ../../nbs/data/65_check.ipynb #994f5dda
@@ -100,6 +101,8 @@ def check_lines(
     cut = f'; {found.cut} too long for {max_length}, cut or split' if found.cut else ''
     least, middle, most = found.lengths
     lines = [f'{found.split} {found.language} ({found.where}): {found.rows} rows{dropped}{moved}']
+    unseen = [f'{l} {n}' for l, n in found.labels.items() if found.known and l not in found.known]
+    if unseen: lines.append(f"  in no training row, so never predicted: {', '.join(unseen[:20])}")
     if found.labels:
         more = f', and {len(found.labels) - 20} more' if len(found.labels) > 20 else ''
         lines.append('  labels: ' + ', '.join(f'{l} {n}' for l, n in list(found.labels.items())[:20]) + more)
