@@ -281,7 +281,8 @@ def test_contents_name_sections_figures_and_tables_and_every_one_has_a_link_to_i
     if width > 1100: assert page.locator('nav').bounding_box()['y'] == 0 # stays at the side
 
 ALL_SEEN = """.xtl-page { max-width: none !important } .xtl-fixed, thead th { position: static !important }
-.xtl-scroll { overflow: visible !important; max-height: none !important }"""
+.xtl-scroll { overflow: visible !important; max-height: none !important }
+.xtl-page pre { white-space: pre-wrap !important }"""
 
 def axe_on(page) -> tuple[list, list]:
     "What axe finds wrong on a page, and where it cannot judge contrast once nothing is clipped or under something."
