@@ -302,3 +302,15 @@ def test_a_wheel_holds_modules_templates_and_encoder(copy, tmp_path):
     templates = {f'xtl/notebooks/experiments/{p.name}' for p in (ROOT/'nbs'/'experiments').glob('*.ipynb')}
     assert {n for n in names if n.endswith('.ipynb')} == templates | {'xtl/notebooks/report/report.ipynb'}
     assert {'xtl/notebooks/report/report.css', 'xtl/notebooks/report/report.js'} <= names
+
+
+
+def test_no_link_between_notebooks_is_broken():
+    found, broken = 0, []
+    for path in sorted((ROOT/'nbs').rglob('*.ipynb')):
+        if set(SKIPPED) & set(path.parts): continue
+        prose = '\n'.join(''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'markdown')
+        links = re.findall(r'\]\(((?!https?:|#|mailto:)[^)\s]+)\)', prose)
+        found += len(links)
+        broken += [f'{path.name}: {link}' for link in links if not (path.parent/link.split('#')[0]).exists()]
+    assert found > 5 and broken == []

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNTRUSTED', 'PAGE', 'ENTRY', 'QUARTO_HINT', 'template_folder', 'page_style', 'fill', 'slug', 'linked', 'body_html',
-           'contents_html', 'single_page', 'code_style', 'cell_pages', 'quarto_error', 'project_above', 'quarto_page',
-           'render', 'zip_report', 'render_comparison', 'prepare_site', 'render_site']
+           'contents_html', 'single_page', 'code_style', 'reachable', 'cell_pages', 'quarto_error', 'project_above',
+           'quarto_page', 'render', 'zip_report', 'render_comparison', 'prepare_site', 'render_site']
 
 # %% ../../nbs/report/90_page.ipynb #d569a7d0
 import html, re, shutil, subprocess, sys, zipfile
@@ -123,6 +123,16 @@ def code_style() -> str:
     style = (template_folder()/'report.css').read_text(encoding='utf-8')
     return f'<style>{style}\n@media not all and (prefers-color-scheme: dark) {{ {colours} }}</style>'
 
+def reachable(
+    body: str, # HTML of an executed notebook
+) -> str:
+    "Tables and code that scroll can be reached by the keyboard, and a table's empty corner is no heading."
+    count = iter(range(1, 10_000))
+    body = re.sub(r'<th\b([^>]*)>(?:\s|&nbsp;)*</th>', r'<td\1></td>', body)
+    body = re.sub(r'<pre\b(?![^>]*tabindex)', '<pre tabindex="0"', body)
+    frame = '<div class="xtl-scroll" tabindex="0" role="region" aria-label="Table {}">'
+    return re.sub(r'<table\b.*?</table>', lambda m: f'{frame.format(next(count))}{m[0]}</div>', body, flags=re.S)
+
 def cell_pages(
     out: Path, # The run's folder
 ) -> list[Path]: # OUT/report/cells/<cell>.html, of every cell that has an executed notebook
@@ -133,7 +143,7 @@ def cell_pages(
         pages.append(page)
         if page.exists() and page.stat().st_mtime >= notebook.stat().st_mtime: continue
         page.parent.mkdir(parents=True, exist_ok=True)
-        body = f'<p><a href="../index.html#tab-cells">All cells</a></p>{body_html(notebook, code=True)}'
+        body = f'<p><a href="../index.html#tab-cells">All cells</a></p>{reachable(body_html(notebook, code=True))}'
         text = PAGE.format(title=html.escape(name), head=style, contents='', body=body)
         with write_aside(page) as aside: aside.write_text(text, encoding='utf-8')
     return pages
