@@ -149,6 +149,9 @@
       block.querySelector('.xtl-tools').prepend(...tools.filter(Boolean));
       settle(table);
     }
+    addEventListener('load', () => { // images have their width only now
+      for (const frame of document.querySelectorAll('.xtl-scroll')) hint(frame);
+    });
     addEventListener('resize', () => {
       for (const frame of document.querySelectorAll('.xtl-scroll')) hint(frame);
       for (const table of document.querySelectorAll('.xtl-table table')) settle(table);
