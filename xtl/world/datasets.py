@@ -222,7 +222,8 @@ def _other_tables(seed: int) -> list[tuple]:
     return [(repository, config, split, row, items(seed, f'{repository} {split}', n if split == 'train' else 120))
             for repository, config, n, row, items in (
         ('nyu-mll/glue', 'qqp', TRAINING['qqp'], _qqp_row, _question_items),
-        ('rajpurkar/squad_v2', 'squad_v2', TRAINING['squad2'], _span_row, lambda *a: _reading_items(*a, unanswerable=0.33)),
+        ('rajpurkar/squad_v2', 'squad_v2', TRAINING['squad2'], _span_row,
+         lambda *a: _reading_items(*a, unanswerable=0.33)),
         ('rajpurkar/squad', 'plain_text', TRAINING['squad'], _span_row, _reading_items),
         ('Rowan/hellaswag', 'default', TRAINING['hellaswag'], _hellaswag_row, _continuation_items),
         ('pmb/ccg_supertags', 'en', TRAINING['ccg'], _ccg_row, _compound_items),
@@ -247,7 +248,7 @@ def _target_tables(seed: int, n: int) -> list[tuple]:
         found.append((config, 'train', source, row, items(seed, f'{config} train', TRAINING[task])))
         found += [(config, split, everywhere, row, items(seed, f'{config} {split}', n))
                   for split in ('validation', 'test')]
-    for split, size in (('train', TRAINING['squad']), ('validation', 120)): # SQuAD is an intermediate task, too: the same rows
+    for split, size in (('train', TRAINING['squad']), ('validation', 120)): # an intermediate task, too: the same rows
         found.append(('SQuAD', split, source, _span_row, _reading_items(seed, f'rajpurkar/squad {split}', size)))
     found.append(('XQuAD.{code}', 'validation', everywhere, _xquad_row,
                   _reading_items(seed, 'XQuAD validation', n, (2,))))
