@@ -96,7 +96,7 @@ def bitexts(draw, most=24):
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
     "The settings of the embedded study, on an embedded world that is written once."
-    return read_study('mini').but(data=dict(source=str(write_world(tmp_path_factory.mktemp('world')/'world'))))
+    return read_study('mini').but(data=dict(source=str(write_world(tmp_path_factory.mktemp('world')/'world'))), design=dict(controls_expected={}))
 
 @pytest.fixture(scope='module')
 def mini(base, tmp_path_factory):
@@ -361,7 +361,7 @@ def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
         patch.setattr(type(load_tokenizer('mini')), '__call__', lambda *a, **k: pytest.fail('a cell tokenises'))
         for cell in cells(study)[:2]: run_cell(space, cell)
     # laying out again tokenises the probe text that the tokenizer is checked by, and no row
-    assert lay_out(study, tmp_path/'out') == space and len(read) == 7
+    assert lay_out(study, tmp_path/'out') == space and len(read) == 8
 
 def test_whoever_observes_is_told_the_language_and_a_terminal_shows_a_bar(base, tmp_path, monkeypatch):
     study = base.but(data=dict(languages=('qab', 'qba', 'qcc')), design=dict(targets=('tatoeba',)) | ONLY_RETRIEVAL)
@@ -386,8 +386,10 @@ def test_every_intermediate_task_is_scored_after_phase_2(nine):
     collect(nine.out)
     table = pd.read_parquet(nine.out/'intermediate.parquet')
     assert table.equals(cell_intermediate(cell, pieces))
-    assert list(table.columns) == ['cell', 'task', 'metric', 'score', 'budget_flops', 'n_tasks', 'tasks', 'subset', 'seed', 'flops_intermediate']
+    assert list(table.columns) == ['cell', 'task', 'metric', 'score', 'chance', 'budget_flops', 'n_tasks', 'tasks', 'subset', 'seed', 'flops_intermediate']
     metrics = table.groupby('task').metric.agg(set).to_dict()
+    chance = table.groupby('task').chance.first()
+    assert {'mnli', 'csqa', 'hellaswag'} <= set(chance.index[chance.between(15, 45)]) and chance.squad == 0 and 10 < chance.squad2 < 60
     assert set(metrics) == set(INTERMEDIATE) and table.score.between(0, 100).all() and (table.flops_intermediate >= 4e9).all()
     for task in INTERMEDIATE.values(): assert metrics[task.name] >= ({'f1', 'exact_match'} if task.head == 'span' else {'accuracy'})
     assert {'HasAns_f1', 'NoAns_f1'} <= metrics['squad2'] and (table.budget_flops == 4e9).all() and set(table.cell) == {cell.name}
@@ -410,8 +412,8 @@ def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine,
         assert labels == nine.prepared.load(task, 'train', 'qaa').labels and weight.equal(heads[f'{task}.out.weight'])
     assert set(seen) == set(INTERMEDIATE) and len(seen['ccg'][0]) > 1
 
-def test_intermediate_tasks_are_left_alone_by_default(base, tmp_path):
-    study = base.but(data=dict(languages=('qab',)),
+def test_intermediate_tasks_are_left_alone_where_that_is_asked_for(base, tmp_path):
+    study = base.but(data=dict(languages=('qab',)), phase2=dict(score_intermediate=False),
                      design=dict(targets=('tatoeba',), intermediate=('csqa',), n_tasks=(1,), budgets=(1e9,), subset_count=1, controls=()))
     space, cell = lay_out(study, tmp_path/'out'), cells(study)[0]
     assert not any(k.startswith('csqa/test') for k in space.prepared.folders)
