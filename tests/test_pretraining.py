@@ -84,7 +84,8 @@ def test_seeds_differ(tmp_path):
 def test_a_stopped_run_ends_with_the_same_weights(tmp_path, which):
     "A killed one goes on from its last checkpoint; one that was asked to stop has saved, without any before."
     script, minutes = tmp_path/'run.py', 0 if which == signal.SIGKILL else 1000
-    script.write_text('import sys, time\nsys.path[:0] = sys.argv[2:]\nfrom test_pretraining import TEXTS, TINY\nfrom xtl.encoder.pretraining import pretrain\n'
+    script.write_text('import signal, sys, time\nsys.path[:0] = sys.argv[2:]\nsignal.signal(signal.SIGINT, signal.default_int_handler) # as in a terminal\n'
+                      'from test_pretraining import TEXTS, TINY\nfrom xtl.encoder.pretraining import pretrain\n'
                       "def slow(model, tokenizer): print('step', flush=True); time.sleep(0.05); return {}\n"
                       f"pretrain(TEXTS, sys.argv[1], TINY, watch=slow, watch_every=1, minutes={minutes})\n")
     here = Path(__file__).parent
