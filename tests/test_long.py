@@ -23,12 +23,14 @@ CELLS, WORKERS = int(os.environ.get('XTL_CELLS', 10)), 2
 BUDGETS = [1e9, 2e9, 4e9]
 
 
-def bytes_of(folder):
-    "What the trunks' states and the encoders in a store take; files may go while it is looked."
+def bytes_of(store):
+    "What the trunks' states and the encoders in a store take; files and folders may go while it is looked."
     total = 0
     for kind in ('trunk', 'intermediate'):
-        for path in (folder/kind).rglob('*.safetensors'):
-            with suppress(FileNotFoundError): total += path.stat().st_size
+        for folder, _, names in os.walk(store/kind):
+            for name in names:
+                if name.endswith('.safetensors'):
+                    with suppress(FileNotFoundError): total += (Path(folder)/name).stat().st_size
     return total
 
 
