@@ -46,7 +46,7 @@ def time_left(
 ) -> str:
     "How long the rest takes, in words."
     if not (left := outlook.count('running') + outlook.count('waiting')): return ''
-    seconds, workers = outlook.seconds(), max(1, outlook.count('running'))
+    seconds, workers = outlook.seconds(), outlook.slots()
     if seconds is None: return 'how long the rest takes is known once a cell has ended'
     return f"about {duration_text(seconds)} left for {left} cell{'s'*(left > 1)}, {workers} at a time"
 

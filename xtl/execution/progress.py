@@ -6,7 +6,7 @@
 __all__ = ['Work', 'planned_work', 'Pace', 'learnt_pace', 'Outlook', 'cell_shares', 'look']
 
 # %% ../../nbs/execution/45_progress.ipynb #bfc0c966
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapreplace
 
 from ..study.plan import plan_rows, scored_first
@@ -72,6 +72,7 @@ class Outlook:
     "Where the cells of a study stand."
     work: dict[str, Work] # Of each cell, in order
     statuses: dict[str, dict] = field(default_factory=dict) # Of each cell, `state` among it
+    at_once: int = 0      # Most cells that were seen to run at a time
     def count(self, state: str) -> int:
         "Cells in a state."
         return sum(self.statuses.get(n, {}).get('state', 'waiting') == state for n in self.work)
@@ -89,12 +90,16 @@ class Outlook:
             found[name] = rest + pace.around*(0.5 if running else 1.0)
         return found
 
+    def slots(self) -> int:
+        "How many cells run at a time; at least one."
+        return max(self.at_once, self.count('running'), 1)
+
     def seconds(self) -> float | None:
-        "How long all of the rest takes with as many cells at a time as run now."
+        "How long all of the rest takes with as many cells at a time as have run at a time."
         left = self.left()
         if left is None: return None
         running = [s for n, s in left.items() if self.statuses.get(n, {}).get('state') == 'running']
-        free = sorted(running) or [0.0]
+        free = sorted([*running, *[0.0]*(self.slots() - len(running))])
         for name, seconds in left.items():
             if self.statuses.get(name, {}).get('state') != 'running': heapreplace(free, free[0] + seconds)
         return max(free) if left else 0.0
@@ -142,4 +147,7 @@ def look(
         elif found['state'] not in ('running', 'failed'): found = dict(found, state='waiting')
         why = '' if stale[name] == 'never ran' else stale[name]
         return found if found['state'] == 'running' else found | dict(error=found.get('error') or why)
-    return Outlook(work, {n: status(n) for n in work})
+    found = Outlook(work, {n: status(n) for n in work})
+    done = {n for n, s in found.statuses.items() if s['state'] == 'done'}
+    ended = any(known[n]['state'] != 'done' for n in done if n in known) # at least one since the last look
+    return replace(found, at_once=max(before.at_once if before else 0, found.count('running') + ended))
