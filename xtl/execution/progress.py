@@ -9,6 +9,8 @@ __all__ = ['Work', 'planned_work', 'Pace', 'learnt_pace', 'Outlook', 'cell_share
 from dataclasses import dataclass, field, replace
 from heapq import heapreplace
 
+from fastcore.basics import patch
+
 from ..study.plan import plan_rows, scored_first
 from .job import claimed, part_of, read_status
 from ..transfer.results import stale_cells
@@ -104,14 +106,19 @@ class Outlook:
             if self.statuses.get(name, {}).get('state') != 'running': heapreplace(free, free[0] + seconds)
         return max(free) if left else 0.0
 
-    def done_share(self) -> float: # From 0 to 1
-        "How much of the whole study is done, in time."
-        known, left = self.statuses.values(), self.left()
-        if left is None: return 0.0
-        done = sum(s.get('seconds', 0.0) for s in known if s['state'] == 'done')
-        parts = [p for s in known if s['state'] == 'running' for p in s.get('parts', {}).values()]
-        done += sum(p['seconds'] for p in parts)
-        return done/max(done + sum(left.values()), 1e-9)
+
+# %% ../../nbs/execution/45_progress.ipynb #3c9210ec
+@patch
+def done_share(
+    self: Outlook, # Where the cells of a study stand
+) -> float:        # From 0 to 1
+    "How much of the whole study is done, in time."
+    known, left = self.statuses.values(), self.left()
+    if left is None: return 0.0
+    done = sum(s.get('seconds', 0.0) for s in known if s['state'] == 'done')
+    parts = [p for s in known if s['state'] == 'running' for p in s.get('parts', {}).values()]
+    done += sum(p['seconds'] for p in parts)
+    return done/max(done + sum(left.values()), 1e-9)
 
 # %% ../../nbs/execution/45_progress.ipynb #b85b3268
 def cell_shares(
