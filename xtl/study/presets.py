@@ -154,8 +154,7 @@ PRESETS = {
         'design': {'budgets': [1e11, 4e11], 'n_tasks': [0, 1, 3, 9], 'subset_count': 2, 'control_seeds': 2,
                    'full_seeds': 3, 'controls_expected': {'squad': ['tydiqa'], 'coin': []}},
         'phase2': {'learning_rate': 4e-4},
-        'phase3': {'recipes': {
-            'all': {'learning_rate': 7e-4} | _MINI_ROWS, 'token': {'epochs': 5}, 'pawsx': {'epochs': 3}}}},
+        'phase3': {'recipes': {'all': {'learning_rate': 7e-4} | _MINI_ROWS}}},
 } | {p['name']: p for p in (
     _paper('xtreme-base', 'FacebookAI/xlm-roberta-base', [2.8e15, 8.4e15, 2.8e16, 8.4e16], 2e-5),
     _paper('xtreme-large', 'FacebookAI/xlm-roberta-large', _LARGE, 1e-5),
