@@ -47,7 +47,8 @@ class Run:
             self.largest = max(self.largest, bytes_of(self.out/'store'))
             table = self.out/'results.parquet'
             if table.exists():
-                found = pd.read_parquet(table, columns=['cell']).cell.nunique()
+                with table.open('rb') as file: # opened once: it may be replaced meanwhile
+                    found = pd.read_parquet(file, columns=['cell']).cell.nunique()
                 if found not in self.seen: self.seen.append(found)
                 if found >= cells: return
             time.sleep(0.05)
