@@ -106,19 +106,17 @@ def costs_ahead(
     """What a study costs before it runs, and of each intermediate task rows and operations of an epoch. Raises
     `UserError` for data or an encoder that cannot be used."""
     from xtl.study.paper import ENCODERS, PUBLISHED, epoch_on_paper
-    from xtl.study.plan import in_flops
+    from xtl.study.plan import in_flops, target_costs
     from xtl.tasks.paper import task
-    from xtl.tasks.recipes import recipe
     from xtl.training.cost import Shape
     from xtl.transfer.places import used_tasks
-    shape, how = Shape(*ENCODERS[n]) if (n := study.encoder.name) in ENCODERS else check_fit(study), study.phase3
+    shape = Shape(*ENCODERS[n]) if (n := study.encoder.name) in ENCODERS else check_fit(study)
     used, trained = used_tasks(study), [t for t in study.design.targets if task(t).train]
-    read = dict.fromkeys([*used, *(trained if how.target_flops is None else ())])
+    read = dict.fromkeys([*used, *(trained if study.phase3.target_flops is None else ())])
     counted = study.data.source == 'mini' or (study.design.budget_unit == 'epochs' and study.data.source != 'hub')
     known = [t for t in read if t in PUBLISHED and not counted]
     sizes = {t: epoch_on_paper(study, shape, t) for t in known}
     sizes |= _prepared_sizes(study, [t for t in read if t not in known], shape)
     study = in_flops(study, {t: sizes[t][1] for t in used})
-    def cost(t): return how.target_flops or recipe(task(t), how.recipe, how.recipes).epochs*sizes[t][1]
-    return study, {t: cost(t) if t in trained else 0.0 for t in study.design.targets}, shape, sizes
+    return study, target_costs(study, lambda t: sizes[t][1]), shape, sizes
 
