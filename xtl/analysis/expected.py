@@ -8,24 +8,18 @@ __all__ = ['expected_controls']
 # %% ../../nbs/analysis/62_expected.ipynb #2cbe1e0c
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .simulation import retrieval_targets
-from .panel import Panel, score_panel
-
+from .panel import score_panel
+from .groups import weigh_targets
+from .strata import Stratum, stratum
+from .intervals import t_intervals
 
 # %% ../../nbs/analysis/62_expected.ipynb #d9ee8fc0
-def _values(panel: Panel, targets: list[str]) -> np.ndarray:
-    "Of each cell the mean over targets of the mean over zero-shot languages."
-    zero_shot = (panel.pairs.language != panel.source).to_numpy()
-    each = [panel.scores[:, zero_shot & (panel.pairs.target == t).to_numpy()].mean(1) for t in targets]
-    return np.mean(each, axis=0)
-
-def _scatter(values: np.ndarray, condition: pd.Series) -> tuple[float, int]:
-    "Variance between seeds, pooled over conditions, and its degrees of freedom."
-    groups = [values[rows] for rows in condition.groupby(condition, sort=False).indices.values() if len(rows) > 1]
-    freedom = sum(len(g) - 1 for g in groups)
-    return (sum(((g - g.mean())**2).sum() for g in groups)/freedom if freedom else np.nan), freedom
+def _seeds(values: np.ndarray, condition: pd.Series) -> Stratum | None:
+    "What values differ by within conditions, which only seeds tell apart; None where nothing is repeated."
+    groups = [values[rows] for rows in condition.groupby(condition, sort=False).indices.values()]
+    return stratum([((g - g.mean())[:, None, None], len(g) - 1) for g in groups])
 
 
 # %% ../../nbs/analysis/62_expected.ipynb #226e86ce
@@ -39,19 +33,19 @@ def expected_controls(
     cells = panel.cells
     if not len(cells): return pd.DataFrame()
     condition = cells.control + ' ' + cells.tasks + cells.budget_flops.map(' {:.6g}'.format)
-    there = list(dict.fromkeys(panel.pairs.target))
+    there, zero_shot = list(dict.fromkeys(panel.pairs.target)), (panel.pairs.language != panel.source).to_numpy()
     none, trained = (cells.control == 'none').to_numpy(), [t for t in there if t not in retrieval_targets()]
     for task, helped in expected.items():
         held = ((cells.control == 'expected') & (cells.tasks == task)).to_numpy()
         targets = [t for t in helped or trained if t in there]
         if not (held.any() and none.any() and targets): continue
-        values = _values(panel, targets)
-        variance, freedom = _scatter(values, condition)
-        gain = values[held].mean() - values[none].mean()
-        reach = stats.t.ppf(0.975, freedom)*np.sqrt(variance*(1/held.sum() + 1/none.sum())) if freedom else np.nan
-        low, high = gain - reach, gain + reach
-        came_out = None if np.isnan(reach) else bool((low > 0) == bool(helped))
+        values = panel.scores @ weigh_targets(panel.pairs, zero_shot & panel.pairs.target.isin(targets).to_numpy())
+        gain, seeds = values[held].mean() - values[none].mean(), _seeds(values, condition)
+        freedom = seeds.freedom if seeds else 0
+        error = np.sqrt(seeds.run[0]*(1/held.sum() + 1/none.sum())) if seeds else np.nan
+        found = t_intervals(gain, error, freedom)
+        came_out = bool((found.low > 0) == bool(helped)) if seeds else None
         rows.append(dict(task=task, kind='positive' if helped else 'negative', targets=', '.join(targets), gain=gain,
-                         low=low, high=high, freedom=freedom, came_out=came_out))
+                         low=found.low, high=found.high, freedom=freedom, came_out=came_out))
     return pd.DataFrame(rows)
 
