@@ -46,14 +46,12 @@ def pretraining_texts(
     root, found = data_root(settings, store), {}
     source = language(settings.source_language)
     spoken = sorted({c for t in TARGETS.values() for c in languages_of(t, settings)} | {source.code})
-    for task in TASKS.values():
-        for split in task.train:
-            for lang in map(language, spoken if '{' in split.config or split.config == 'tydiqa' else [source.code]):
-                found.setdefault(lang.code, set()).update(_texts(task, split, lang, settings, root, training=True))
-    for task in own:
-        for split in (s for s in task.train if '{' in s.config):
-            for lang in map(language, task.languages):
-                found.setdefault(lang.code, set()).update(_texts(task, split, lang, settings, root, training=True))
+    def everywhere(split): return '{' in split.config or split.config == 'tydiqa'
+    read = [(t, s, spoken if everywhere(s) else [source.code]) for t in TASKS.values() for s in t.train]
+    read += [(t, s, t.languages) for t in own for s in t.train if '{' in s.config]
+    for task, split, codes in read:
+        for lang in map(language, codes):
+            found.setdefault(lang.code, set()).update(_texts(task, split, lang, settings, root, training=True))
     for code in (c for c in spoken if not found.get(c)):
         for name, config in _DEVELOPMENT.items():
             split = Source('google/xtreme', config, 'validation')
