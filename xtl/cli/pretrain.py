@@ -43,14 +43,13 @@ def text_by_language(
 ) -> dict[str, list[str]]: # Language -> documents, each once, sorted
     "All text that there is to pretrain on. Raises `UserError` where there is none."
     import tempfile
-    from xtl.core.errors import closest
     from xtl.core.steps import Store
     from xtl.data.sources import DataSettings
     from xtl.data.text import folder_texts, pretraining_texts
     from xtl.tasks.definitions import define
-    from xtl.tasks.packs import PACKS
+    from xtl.tasks.packs import find_pack
     own, found = {}, [folder_texts(f) for f in folders]
-    for name in packs: own |= define({}, PACKS[closest(name, PACKS, 'pack')])
+    for name in packs: own |= define({}, find_pack(name))
     if own and not data: raise UserError('--pack needs --data, the mirror or Hub that holds its rows')
     if data:
         settings = DataSettings(data, sources={'ccg': {'folder': ccgbank}} if ccgbank else {})

@@ -79,8 +79,8 @@ def tasks_command(
 def _pack(name: str) -> dict:
     "The tasks of a pack, made known."
     from xtl.tasks.definitions import define
-    from xtl.tasks.packs import PACKS
-    return define({}, PACKS[closest(name, PACKS, 'pack')])
+    from xtl.tasks.packs import find_pack
+    return define({}, find_pack(name))
 
 # %% ../../nbs/cli/15_tasks.ipynb #c9bcb0d68
 def _means(asked: str, value: str, part: bool) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from ..core.errors import UserError, closest
+from ..core.errors import UserError
 from ..tasks.definitions import WrongDefinition, absolute_files, check_files, define
-from ..tasks.packs import PACKS
+from ..tasks.packs import find_pack
 
 # %% ../../nbs/study/15_definitions.ipynb #c4e8761f4
 def line_of(
@@ -84,7 +84,7 @@ def with_packs(
     "The settings with the packs' tasks among its own and among its targets. Raises `UserError` for an unknown pack."
     tasks, targets = dict(settings.get('tasks', {})), list(settings['design']['targets'])
     for name in names:
-        held = PACKS[closest(name, PACKS, 'pack')]
+        held = find_pack(name)
         tasks |= held
         targets += [t for t in held if t not in targets]
     return settings | dict(tasks=tasks, design=settings['design'] | dict(targets=targets))
