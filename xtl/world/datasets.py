@@ -10,6 +10,7 @@ import random
 from typing import NamedTuple
 
 from ..tasks.languages import LANGUAGES, MINI_LANGUAGES
+from ..tasks.paper import TRAINING_ROWS
 from .sentences import ASK, Sentence, Token, Voice, question, statement
 from xtl.world.meanings import (
     LABELS, SOURCE, continuation, exchange, fact_choices, inference, question_pair, reading, some_happening,
@@ -199,9 +200,8 @@ def _coin_row(item, code, rng, i): return dict(text=statement(Voice(code, rng), 
 
 
 # %% ../../nbs/world/60_datasets.ipynb #7200caa3
-_PUBLISHED = {'mnli': 392_702, 'qqp': 363_846, 'squad2': 130_319, 'squad': 87_599, 'hellaswag': 39_905, 'ccg': 38_015,
-              'cosmosqa': 25_262, 'csqa': 9_741, 'pawsx': 49_401, 'udpos': 21_253, 'panx': 20_000, 'tydiqa': 3_696}
-TRAINING = {task: min(2400, round(rows/25)) for task, rows in _PUBLISHED.items()} # Rows of each task in the world
+_MADE = 'mnli qqp squad2 squad hellaswag ccg cosmosqa csqa pawsx udpos panx tydiqa'.split()
+TRAINING = {task: min(2400, round(TRAINING_ROWS[task]/25)) for task in _MADE} # Rows of each task in the world
 
 
 # %% ../../nbs/world/60_datasets.ipynb #e9896714
