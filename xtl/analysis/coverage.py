@@ -58,7 +58,7 @@ def _judged(what: str, found: Scoped, truth: np.ndarray) -> dict[str, float]:
 def check_study(
     fit: Fit,         # A simulated study, fitted
     made: Simulated,  # The study
-) -> dict[str, float]: # Of gains, gap, slopes, contributions: held, clear, half, error; found, claims, most, others
+) -> dict[str, float]: # Of gains, gap, slopes, contributions: held, clear, half, error; found, claims, most; tasks' errors
     "How a study's intervals do against its truth."
     truths, out = _truths(fit, made), {}
     main, gap = main_columns(fit), np.flatnonzero(fit.groups.group == GAP)
@@ -75,7 +75,7 @@ def check_study(
             some = ((what.budget_flops == what.budget_flops.max()) & (what.n_tasks < 9)).to_numpy()
             out['found'] = (found.result.p[some, 0] < 0.05).mean()
         if name == 'contributions' and len(names) == 9:
-            out['others'] = (found.result.estimate - truth)[[n != 'csqa' for n in names], 0].mean()
+            out |= {f'error of {n}': e for n, e in zip(names, (found.result.estimate - truth)[:, 0])}
     most = most_gained(fit, 'all')
     return out | {'claims': float(best_number(fit).claimed.any()), 'most': float(most[1].clear) if most else np.nan}
 
