@@ -42,7 +42,7 @@ from xtl.study.designs import cells
 from xtl.study.presets import read_study
 from xtl.tasks.paper import INTERMEDIATE, TARGETS
 from xtl.tasks.recipes import Recipe
-from xtl.transfer.cell import run_cell
+from xtl.transfer.cell import planned_cell, run_cell
 from xtl.transfer.tables import cell_intermediate
 from xtl.transfer.phase2 import Cooldown, IntermediateRun, intermediate
 from xtl.transfer.learned import intermediate_scores
@@ -418,3 +418,12 @@ def test_intermediate_tasks_are_left_alone_where_that_is_asked_for(base, tmp_pat
     space, cell = lay_out(study, tmp_path/'out'), cells(study)[0]
     assert not any(k.startswith('csqa/test') for k in space.prepared.folders)
     assert len(cell_intermediate(cell, run_cell(space, cell))) == 0
+
+def test_a_control_by_a_task_of_its_own_runs_as_planned(base, tmp_path):
+    study = base.but(data=dict(languages=('qab',)), design=dict(
+        targets=('tatoeba',), intermediate=('csqa',), n_tasks=(1,), budgets=(1e9,), subset_count=1, controls_expected={'coin': ()}))
+    space = lay_out(study, tmp_path/'out')
+    cell = next(c for c in cells(study) if c.control == 'expected')
+    done = run_cell(space, planned_cell(study, cell))
+    learned = cell_intermediate(cell, done)
+    assert cell.tasks == ('coin',) and set(learned.task) == {'coin'} and learned.chance.unique() == [50.] and len(done) == 1

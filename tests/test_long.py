@@ -15,6 +15,7 @@ import yaml
 
 from chaos import TASKS, started_by
 from studies import tiny
+from xtl.core.files import read_table
 from xtl.study.plan import disk_needed
 from xtl.study.presets import read_study
 from xtl.transfer.layout import open_workspace
@@ -47,8 +48,7 @@ class Run:
             self.largest = max(self.largest, bytes_of(self.out/'store'))
             table = self.out/'results.parquet'
             if table.exists():
-                with table.open('rb') as file: # opened once: it may be replaced meanwhile
-                    found = pd.read_parquet(file, columns=['cell']).cell.nunique()
+                found = read_table(table, ['cell']).cell.nunique()
                 if found not in self.seen: self.seen.append(found)
                 if found >= cells: return
             time.sleep(0.05)

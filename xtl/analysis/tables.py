@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from ..core.errors import UserError
-from ..core.files import read_json
+from ..core.files import read_json, read_table
 from ..tasks.languages import LANGUAGES
 from ..tasks.definitions import define
 from ..evaluation.submission import read_gold, submission_file
@@ -60,7 +60,7 @@ class Outcome:
 # %% ../../nbs/analysis/20_tables.ipynb #c2833a8b
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     "A Parquet table, or an empty one with these columns. Raises `UserError` when a column is missing."
-    frame = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    frame = read_table(path) if path.exists() else pd.DataFrame()
     if not len(frame): return pd.DataFrame(columns=columns)
     missing = [c for c in columns if c not in frame]
     if missing: raise UserError(f"{path} has no column '{missing[0]}'; it is not a results table of this version")

@@ -138,11 +138,11 @@ def export_command(
         'results, ledger, curves or another of the tables in OUT.'))] = 'results',
 ):
     "Writes a table of a study as CSV, numbers to full precision."
-    import pandas as pd
+    from xtl.core.files import read_table
     if (out/'workspace.json').exists(): up_to_date(out)
     tables = {p.stem: p for p in sorted(out.glob('*.parquet'))}
     if not tables: raise UserError(f"no tables in '{out}': `xtl run` makes them")
-    rows = readable(tables[closest(table, tables, 'table')], pd.read_parquet)
+    rows = readable(tables[closest(table, tables, 'table')], read_table)
     with writing(csv) as into: rows.to_csv(into, index=False)
     say(f'{csv}: {len(rows):,} rows, {len(rows.columns)} columns', sys.stdout if into != csv else sys.stderr)
 
@@ -158,12 +158,12 @@ def report_command(
 ):
     """Writes the HTML report of a study to OUT/report and names the page. Of several studies, writes what differs
     between them and what each found, side by side, to report/comparison.html of the first."""
-    import pandas as pd
+    from xtl.core.files import read_table
     if len(outs) > 1 and (site or zipped): raise UserError('--site and --zip are about one study: name one OUT')
     for out in outs:
         study_folder(out)
         if (out/'workspace.json').exists(): up_to_date(out)
-        for path in sorted(out.glob('*.parquet')): readable(path, pd.read_parquet)
+        for path in sorted(out.glob('*.parquet')): readable(path, read_table)
     out = outs[0]
     writable_folder(out/'report', 'OUT')
     from xtl.report.page import render, render_comparison, render_site, zip_report

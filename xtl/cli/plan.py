@@ -89,15 +89,14 @@ def measured_speed(
 ) -> tuple[float, str] | None: # Executed operations a second, and the studies they come from
     "How fast earlier studies trained an encoder of that shape on that device."
     from dataclasses import asdict
-    import pandas as pd
-    from xtl.core.files import read_json
+    from xtl.core.files import read_json, read_table
     from xtl.study.presets import read_study
     flops, seconds, found = 0.0, 0.0, []
     for path in sorted(runs.glob('*/ledger.parquet')):
         try:
             if read_json(path.with_name('workspace.json'))['shape'] != asdict(shape): continue
             if read_study(str(path.with_name('study.yaml'))).device.precision != precision: continue
-            ledger = pd.read_parquet(path, columns=['executed_flops', 'seconds', 'device'])
+            ledger = read_table(path, columns=['executed_flops', 'seconds', 'device'])
         except (OSError, ValueError, KeyError, UserError): continue # of another version, or damaged
         ledger = ledger[ledger.device.str.contains(device, case=False, regex=False)]
         if len(ledger): found.append(path.parent.name)

@@ -32,7 +32,8 @@ def planned_cell(
     wanted: Cell, # As it was described; its tasks in any order
 ) -> Cell:        # The study's own
     "The cell of a study that is meant. Raises `UserError` for one that is not in its plan."
-    for name in wanted.tasks: closest(name, study.design.intermediate, 'intermediate task of this study')
+    known = *study.design.intermediate, *study.design.controls_expected
+    for name in wanted.tasks: closest(name, known, 'intermediate task of this study')
     planned = {c.name: c for c in cells(study)}
     found = planned[closest(wanted.name, planned, 'cell of this study')]
     if found.control != wanted.control or set(found.tasks) != set(wanted.tasks):
