@@ -58,7 +58,7 @@ def _judged(what: str, found: Scoped, truth: np.ndarray) -> dict[str, float]:
 def check_study(
     fit: Fit,         # A simulated study, fitted
     made: Simulated,  # The study
-) -> dict[str, float]: # Of gains, gap, slopes, contributions: held, clear, half, error; found, claims, most, tasks' error
+) -> dict[str, float]: # Of gains, gap, slopes, contributions: held, clear, half, error; found, claims, most, errors
     "How a study's intervals do against its truth."
     truths, out = _truths(fit, made), {}
     main, gap = main_columns(fit), np.flatnonzero(fit.groups.group == GAP)
