@@ -25,7 +25,8 @@ EXPECTED = {
     ('positive', 'failed'): '{task} must help {targets} and does not: {gain} points over no phase 2.',
     ('positive', 'open'): (
         '{task} must help {targets}; these seeds are too few to see whether it does: {gain} points over no phase 2.'),
-    ('negative', 'came out'): '{task}, which shares nothing with the targets, helps none: {gain} points over no phase 2.',
+    ('negative', 'came out'): (
+        '{task}, which shares nothing with the targets, helps none: {gain} points over no phase 2.'),
     ('negative', 'failed'): '{task} shares nothing with the targets and helps them: {gain} points over no phase 2.'}
 OPENINGS = {'failed': 'Not every expected control came out', 'open': 'Not every expected control can be told yet',
             'came out': 'The expected controls came out'}
