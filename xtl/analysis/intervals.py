@@ -24,7 +24,8 @@ from .strata import Strata, part_sizes, satterthwaite, strata, variance, varianc
 class Sample:
     "A group's languages as a sample, of one side of the group."
     deviation: np.ndarray # Turns a row of scores into the languages' deviations, of shape (pairs, languages)
-    ratio: float          # Variance of the group's mean over the expected sum of squared deviations
+    expected: float       # Variance of the group's mean where languages differ alike, up to a factor
+    ratio: float          # The same over the expected sum of squared deviations
     freedom: float        # Degrees of freedom
 
 def language_sample(
@@ -43,7 +44,8 @@ def language_sample(
     if np.trace(expected) < 1e-12: return None
     full = np.zeros((len(pairs), len(names)))
     full[used] = deviation.T
-    return Sample(full, float(w @ working @ w/np.trace(expected)), float(np.trace(expected)**2/(expected**2).sum()))
+    mean = float(w @ working @ w)
+    return Sample(full, mean, mean/np.trace(expected), float(np.trace(expected)**2/(expected**2).sum()))
 
 # %% ../../nbs/analysis/40_intervals.ipynb #0cf27c89
 @dataclass(frozen=True)
@@ -145,15 +147,16 @@ def t_intervals(
 def _with_languages(fit: Fit, group: int, parts: list[np.ndarray], freedom: list[float], seen: np.ndarray):
     "Of one group's sums: variance and degrees of freedom, with languages a sample; `parts` are of all columns."
     own = [p[:, group] for p in parts]
-    net, languages, their = list(own), [], []
+    net, languages, used = list(own), np.zeros(len(seen)), []
     for number, sample, columns in fit.samples:
         if number != group: continue
         if sample is None: return np.full(len(seen), np.nan), np.full(len(seen), np.nan)
         net = [n - sample.ratio*p[:, columns].sum(1) for n, p in zip(net, parts)]
-        languages.append(sample.ratio*(seen[:, columns]**2).sum(1))
-        their.append(sample.freedom)
-    alone, both = sum(own, np.zeros(len(seen))), sum([*net, *languages], np.zeros(len(seen)))
-    wide, least = satterthwaite([*net, *languages], [*freedom, *their]), satterthwaite(own, freedom)
+        languages = languages + sample.ratio*(seen[:, columns]**2).sum(1)
+        used.append(sample)
+    their = sum(s.expected for s in used)**2/sum(s.expected**2/s.freedom for s in used)
+    alone, both = sum(own, np.zeros(len(seen))), sum(net, languages)
+    wide, least = satterthwaite([*net, languages], [*freedom, their]), satterthwaite(own, freedom)
     return np.maximum(alone, both), np.where(both > alone, wide, least)
 
 def contrast(
