@@ -27,7 +27,7 @@ from .lines import MissingData
 from .loading import clear_views, load_split, rows_fingerprint
 from .sources import DataSettings, data_root, find_rows, source_for
 from .rows import MOST_DROPPED, Rows, join_rows, read_rows
-from .prepared import Prepared
+from .prepared import Prepared, tokens_fingerprint
 from .tokenised import Tokenised, TokenisedCorpora
 
 # %% ../../nbs/data/60_preparation.ipynb #31117f3c
@@ -267,4 +267,4 @@ def prepare(
         shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
         clear_views()
     _check_complete(targets, folders, missing, set(required or ()) - {preparation.settings.source_language})
-    return Prepared(folders, records, missing)
+    return Prepared(folders, records, missing, {k: tokens_fingerprint(folder) for k, folder in folders.items()})

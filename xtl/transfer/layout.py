@@ -87,7 +87,7 @@ def _keep(space: Workspace) -> None:
     plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets))
     with write_aside(space.out/'plan.parquet') as aside: plan.to_parquet(aside)
     write_json(space.out/'workspace.json', dict(
-        folders=prepared.folders, missing=prepared.missing, identity=space.identity, shape=asdict(space.shape),
+        folders=prepared.folders, missing=prepared.missing, rows=prepared.rows, identity=space.identity, shape=asdict(space.shape),
         target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
 
 # %% ../../nbs/transfer/15_layout.ipynb #a133c971
@@ -99,6 +99,6 @@ def open_workspace(
         raise UserError(f"no study in '{out}': expected study.yaml and workspace.json, as `xtl run` writes them")
     out = Path(out).resolve()
     kept = read_json(out/'workspace.json')
-    prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'])
+    prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'], kept['rows'])
     study, shape = read_study(str(out/'study.yaml'), look=False), Shape(**kept['shape'])
     return Workspace(out, study, prepared, kept['identity'], shape, kept['target_costs'], tuple(kept['phase2_budgets']))

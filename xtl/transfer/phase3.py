@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
-from ..core.steps import obtain, obtained
+from ..core.steps import ABOUT, obtain, obtained
 from ..data.prepared import Prepared
 from ..encoder.heads import HeadSpec
 from ..encoder.model import TransferModel
@@ -88,7 +88,7 @@ HEAD = 'target' # What the head is called in training, whichever targets it serv
 def _training_rows(space: Workspace, target: str) -> str:
     "A fingerprint of the rows that a target is trained on, as they were read; neither name nor code is in it."
     folder = space.prepared.folders[f'{target}/train/{space.study.data.source_language}']
-    return read_json(Path(folder)/'about.json')['inputs']['rows']
+    return read_json(Path(folder)/ABOUT)['inputs']['rows']
 
 # %% ../../nbs/transfer/30_phase3.ipynb #54780a8d
 @dataclass(frozen=True)

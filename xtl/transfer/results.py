@@ -16,6 +16,7 @@ import pandas as pd
 from ..core.errors import UserError, fingerprint
 from ..core.files import read_json, write_aside, write_json
 from ..core.seals import damage, seal
+from ..core.steps import ABOUT
 from ..study.designs import Cell, cells
 from ..study.plan import phase_budgets
 from .workspace import Workspace
@@ -94,7 +95,7 @@ def leave_phase2(
     "Retires encoders after phase 2 whose cells are all finished, and the trunks below; not what the study keeps."
     space = open_workspace(out)
     store, keep = space.store, space.study.device.keep
-    if not any(any((store.folder/kind).glob('*/about.json')) for kind in (Trunk.kind, Cooldown.kind)): return
+    if not any(any((store.folder/kind).glob(f'*/{ABOUT}')) for kind in (Trunk.kind, Cooldown.kind)): return
     planned = [c for c in cells(space.study) if c.tasks and only in ('', c.trunk)]
     stale = stale_cells(space, accept_code, look=False, some=planned)
     for trunk in dict.fromkeys(c.trunk for c in planned):
