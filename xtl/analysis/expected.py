@@ -21,7 +21,6 @@ def _seeds(values: np.ndarray, condition: pd.Series) -> Stratum | None:
     groups = [values[rows] for rows in condition.groupby(condition, sort=False).indices.values()]
     return stratum([((g - g.mean())[:, None, None], len(g) - 1) for g in groups])
 
-
 # %% ../../nbs/analysis/62_expected.ipynb #226e86ce
 def expected_controls(
     results: pd.DataFrame, # A run's results
@@ -48,4 +47,3 @@ def expected_controls(
         rows.append(dict(task=task, kind='positive' if helped else 'negative', targets=', '.join(targets), gain=gain,
                          low=found.low, high=found.high, freedom=freedom, came_out=came_out))
     return pd.DataFrame(rows)
-

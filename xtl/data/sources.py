@@ -154,7 +154,6 @@ def treebank_note(
     if count < 0.01*len(sentences): return ''
     return f'{count:,} of {len(sentences):,} rows read as {other}'
 
-
 # %% ../../nbs/data/20_sources.ipynb #acb18e26
 def find_rows(
     task: Task,             # The task

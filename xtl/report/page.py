@@ -88,7 +88,6 @@ def body_html(
         cell.outputs = [o for o in cell.outputs if o.output_type in kinds]
     return linked(_exporter(code).from_notebook_node(cells)[0])
 
-
 # %% ../../nbs/report/90_page.ipynb #dd711050
 ENTRY = re.compile(r'<h2 id="(?P<section>[^"]+)">(?P<name>.*?)(?:<a class="xtl-permalink"|</h2>)'
                    r'|<(?:figure|div)(?=[^>]* class="xtl-(?:figure|table)\b)[^>]* id="(?P<shown>[^"]+)"'
@@ -113,7 +112,6 @@ def single_page(
     body = body_html(notebook)
     title = re.search(r'<h1 id="[^"]+">(.*?)</h1>', body)
     return PAGE.format(title=title[1] if title else 'Report', head='', contents=contents_html(body), body=body)
-
 
 # %% ../../nbs/report/90_page.ipynb #20c6bad0
 def code_style() -> str:
@@ -147,7 +145,6 @@ def cell_pages(
         text = PAGE.format(title=html.escape(name), head=style, contents='', body=body)
         with write_aside(page) as aside: aside.write_text(text, encoding='utf-8')
     return pages
-
 
 # %% ../../nbs/report/90_page.ipynb #cd40e723
 def quarto_error(

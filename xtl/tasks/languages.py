@@ -151,7 +151,6 @@ def language(
     cure = f"did you mean '{hint}'?" if hint else 'see `xtl languages`, or describe it in `languages`'
     raise UserError(f"unknown language '{code}': {cure}")
 
-
 # %% ../../nbs/tasks/10_languages.ipynb #8f31f91e
 def known_code(
     name: str, # A code of ISO 639-1 or 639-3, of FLORES-200 or BCP 47, in capitals or not
