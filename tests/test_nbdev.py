@@ -206,6 +206,18 @@ def test_no_cell_begins_or_ends_with_an_empty_line():
     assert listed({p: [s[-40:] for s in found if s != s.strip('\n')] for p, found in sources.items()}) == ''
 
 
+def mixed(book: Notebook) -> list[str]:
+    "Cells of a module's notebook that import and do something else, but for exported ones."
+    def other(n): return not isinstance(n, (ast.Import, ast.ImportFrom))
+    def body(s): return [] if s.startswith('#| export') else tree(s).body
+    return [s[:60] for s in book.code if len({other(n) for n in body(s)}) == 2]
+
+
+def test_imports_have_cells_of_their_own():
+    "nbdev runs every cell that imports when it makes the site, and none of those before it that do not."
+    assert listed({b.path: mixed(b) for b in notebooks() if b.module}) == ''
+
+
 def test_what_reads_badly_is_found(tmp_path):
     wide = '# ' + 'x'*WIDTH
     root = written(tmp_path, core_10_errors=wide[:WIDTH], core_20_files=f'{wide}\nx = 1\n{wide}',

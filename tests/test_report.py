@@ -207,6 +207,11 @@ def test_nothing_is_cut_off_on_paper(browser, mini_page, width, kind):
     page.goto(mini_page.as_uri())
     right = page.evaluate("kind => [...document.querySelectorAll(`.xtl-table${kind} table, main > *, img`)].map(e => e.getBoundingClientRect().right)", kind)
     assert len(right) > 10 and max(right) <= width
+    style = "([name, property]) => [...new Set([...document.querySelectorAll(name)].map(e => getComputedStyle(e)[property]))]"
+    for name in ('.xtl-caption', '.xtl-figure', '.xtl-table thead', '.xtl-table tr'):
+        assert page.evaluate(style, [name, 'breakInside']) == ['avoid'], name # captions stay whole, heads are repeated
+    assert page.evaluate(style, ['.xtl-caption', 'breakAfter']) == ['avoid']
+    assert page.evaluate(style, ['.xtl-table thead button', 'display']) == ['contents'] # else repeated heads are empty
     page.close()
 
 def test_browser_resolves_every_internal_link(opened, mini_page):

@@ -178,7 +178,7 @@ def add_languages(
     _own.update(found)
 
 # %% ../../nbs/tasks/10_languages.ipynb #a6f771cb
-def language_table() -> 'pd.DataFrame': # One row a language, indexed by code: the fields of `Language` and `tier`
+def language_table(): # A table: one row a language, indexed by code: the fields of `Language` and `tier`
     "Everything that is known of the languages, as a table."
     import pandas as pd # here, so that reading the registry does not wait for pandas
     names = [f.name for f in fields(Language)] + ['tier']
