@@ -256,8 +256,8 @@ def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_complet
     (['--scheduler', 'nowhere at all'], "no Dask scheduler answers at 'nowhere at all'"),
     (['--scheduler', 'tcp://127.0.0.1:1', '--workers', '2'], 'leave out --workers'),
 ])
-def test_a_scheduler_that_is_not_there_is_named(study, tmp_path, xtl, words, message):
-    code, _, err = xtl('run', study, '--out', tmp_path/'out', *words)
+def test_a_scheduler_that_is_not_there_is_named(study, out, here, words, message):
+    code, _, err = here('run', study, '--out', out, *words)
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1, err
 
 
@@ -266,10 +266,10 @@ def test_a_scheduler_that_is_not_there_is_named(study, tmp_path, xtl, words, mes
     ('[1, 2]', 'must hold arguments of SLURMCluster'),
     ('a: [1', 'is no YAML'),
 ])
-def test_a_wrong_slurm_file_is_refused(study, tmp_path, xtl, text, message):
+def test_a_wrong_slurm_file_is_refused(study, out, tmp_path, here, text, message):
     pytest.importorskip('dask_jobqueue')
     (tmp_path/'slurm.yaml').write_text(text)
-    code, _, err = xtl('run', study, '--out', tmp_path/'out', '--slurm', tmp_path/'slurm.yaml')
+    code, _, err = here('run', study, '--out', out, '--slurm', tmp_path/'slurm.yaml')
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1, err
 
 
