@@ -72,7 +72,6 @@ def here(capsys, monkeypatch):
     "Runs a command in this process, where that it is one of its own is not the point; gives what `xtl` gives."
     from xtl.cli.main import answer, printed_line
     monkeypatch.delenv('XTL_DATA', raising=False)
-    monkeypatch.setattr('sys.argv', ['xtl']) # which help names
     def run(*words):
         capsys.readouterr()
         code, line = answer([str(w) for w in words])
