@@ -26,10 +26,11 @@ report: install
 	xtl report $(OUT)
 	@echo "The report: $(abspath $(OUT))/report/index.html"
 
+test: export XTL_WORLD = $(abspath $(VENV))/world
 test: install
 	ruff check
 	nbdev_test --n_workers 2 --do_print --path nbs
-	python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS) tests
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) tests
 
 lab: install
 	jupyter lab --notebook-dir .

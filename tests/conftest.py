@@ -1,8 +1,10 @@
 """What the tests share: the real data beside the project, a strict mode that forbids skips, a command line that is run
 as a user runs it."""
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # Sums depend on the number of threads: the same one here, before torch is imported, and in what the tests start
@@ -17,6 +19,33 @@ def real_data():
     "The mirror with real data: XTL_DATA, or the one beside the project."
     given = os.environ.get('XTL_DATA')
     return Path(given) if given else ROOT.parent/'shared'/'hub'
+
+
+def pytest_configure(config):
+    "The embedded world is written once for all tests, as `make test` has it: the workers of a parallel run are told by the first process."
+    if 'XTL_WORLD' in os.environ: return
+    config.own_world = os.environ['XTL_WORLD'] = tempfile.mkdtemp(prefix='xtl-world-')
+
+
+# Files that take longest, the longest first: one that is begun last leaves the other worker of a parallel run idle
+LONG = ('faults', 'real_study', 'report', 'training', 'cli', 'steps', 'processes', 'long', 'hub', 'mini', 'data', 'tasks')
+
+
+def pytest_collection_modifyitems(items):
+    place = {f'test_{name}': i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place))) # which leaves the order within a file
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, 'own_world'): shutil.rmtree(config.own_world, ignore_errors=True)
+
+
+@pytest.fixture(scope='session')
+def written_world():
+    "The embedded world as a mirror, which nobody may change."
+    from xtl.core.steps import Store
+    from xtl.world.once import World
+    return Store(Path(os.environ['XTL_WORLD'])).get(World())
 
 
 @pytest.fixture(scope='session')
@@ -35,6 +64,19 @@ def xtl():
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout,
                               env={k: v for k, v in os.environ.items() if k != 'XTL_DATA'} | env)
         return done.returncode, done.stdout, done.stderr
+    return run
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    "Runs a command in this process, where that it is one of its own is not the point; gives what `xtl` gives."
+    from xtl.cli.main import answer, printed_line
+    monkeypatch.delenv('XTL_DATA', raising=False)
+    def run(*words):
+        capsys.readouterr()
+        code, line = answer([str(w) for w in words])
+        out, err = capsys.readouterr()
+        return code, out, err + (printed_line(line) + '\n' if line else '')
     return run
 
 

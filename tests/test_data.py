@@ -3,6 +3,7 @@ import re
 import shutil
 import unicodedata
 from dataclasses import replace
+from functools import cache
 
 import datasets
 import numpy as np
@@ -20,7 +21,6 @@ from xtl.data.text import pretraining_texts
 from xtl.data.tokens import Encoded, encode
 from xtl.encoder.loading import load_tokenizer
 from xtl.tasks.languages import LANGUAGES
-from xtl.world.mirror import write_world
 from xtl.core.steps import Store
 from xtl.tasks.paper import INTERMEDIATE, TARGETS, TASKS
 from xtl.tasks.recipes import recipe
@@ -30,8 +30,8 @@ PMB = {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}
 
 
 @pytest.fixture(scope='module')
-def world(tmp_path_factory):
-    return write_world(tmp_path_factory.mktemp('world')/'world')
+def world(written_world):
+    return written_world
 
 
 @pytest.fixture(scope='module')
@@ -340,6 +340,10 @@ def test_numbers_are_ids_and_null_is_one_of_its_own():
     assert rows_of('squad', id=[None, None], question=['When?']*2, context=[CROSSED]*2, answers=AT_1931*2).ids == ['0', '1']
 
 
+@cache
+def tokenizer_in(folder): return AutoTokenizer.from_pretrained(folder)
+
+
 @pytest.mark.parametrize('answer', ['\u570b', '\u2463', 's', '\uff15', '\u1d37'])
 @pytest.mark.parametrize('tokenizer', ['mini', 'xlm-roberta-base-tokenizer'])
 def test_an_answer_of_one_character_is_a_span_from_left_to_right(answer, tokenizer, request):
@@ -347,7 +351,7 @@ def test_an_answer_of_one_character_is_a_span_from_left_to_right(answer, tokeniz
     else:
         folder = request.getfixturevalue('hub').parent/'models'/tokenizer
         if not folder.is_dir(): pytest.skip('no XLM-R tokenizer beside the data')
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = tokenizer_in(folder)
     context = {'s': 'It is sufficient .'}.get(answer, f'the team {answer} has {answer} members')
     rows = rows_of('squad', id=['q'], question=['x'], context=[context], answers=[{'text': [answer], 'answer_start': [context.index(answer)]}])
     encoded = encode(rows, 'span', (), tokenizer, recipe(TASKS['squad']), {'where': 'here'})

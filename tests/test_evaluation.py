@@ -36,7 +36,6 @@ from xtl.evaluation.decoding import (
 from xtl.evaluation.languages import evaluate_intermediate, evaluate_retrieval, gold_of
 from xtl.evaluation.vectors import RetrievalSettings, gold_pairs, sentence_names, special_tokens, vector_places
 from xtl.evaluation.metrics import squad2_scores
-from xtl.world.mirror import write_world
 from xtl.core.steps import Store
 from xtl.study.designs import cells
 from xtl.study.presets import read_study
@@ -94,9 +93,9 @@ def bitexts(draw, most=24):
     return sentences[:half], [s if rng.random() < .3 else t for s, t in zip(sentences[:half], sentences[half:])]
 
 @pytest.fixture(scope='module')
-def base(tmp_path_factory):
+def base(written_world):
     "The settings of the embedded study, on an embedded world that is written once."
-    return read_study('mini').but(data=dict(source=str(write_world(tmp_path_factory.mktemp('world')/'world'))), design=dict(controls_expected={}))
+    return read_study('mini').but(data=dict(source=str(written_world)), design=dict(controls_expected={}))
 
 @pytest.fixture(scope='module')
 def mini(base, tmp_path_factory):

@@ -23,21 +23,42 @@ from distributed.security import Security
 
 from chaos import chaos, started_by
 from studies import tiny
+from xtl.cli.main import answer
 from xtl.core.errors import UserError
 from xtl.execution.cluster import Cluster, connect, slurm_cluster
 from xtl.execution.job import Job, claimed, read_status
 from xtl.execution.notebook import KernelDied, execute_notebook
 from xtl.execution.scratch import scratch_folder
 from xtl.execution.worker import Limits, execute_cell, visible_gpus
+from xtl.study.presets import read_study
+from xtl.transfer.layout import lay_out
 
 BIN = Path(sys.executable).parent
+
+
+STUDY = tiny(design=dict(targets=['xnli', 'tatoeba'], budgets=[4e9]), phase3=dict(target_flops=4e9))
 
 
 @pytest.fixture
 def study(tmp_path):
     path = tmp_path/'tiny.yaml'
-    path.write_text(yaml.safe_dump(tiny(design=dict(targets=['xnli', 'tatoeba'], budgets=[4e9]), phase3=dict(target_flops=2e10))))
+    path.write_text(yaml.safe_dump(STUDY))
     return path
+
+
+@pytest.fixture(scope='module')
+def laid(tmp_path_factory):
+    "The study laid out once; its data serve each test."
+    folder = tmp_path_factory.mktemp('laid')
+    (folder/'tiny.yaml').write_text(yaml.safe_dump(STUDY))
+    return lay_out(read_study(str(folder/'tiny.yaml')), folder/'out').out
+
+
+@pytest.fixture
+def out(laid, tmp_path):
+    "A folder for a run, which finds its data there."
+    shutil.copytree(laid/'store'/'rows', tmp_path/'out'/'store'/'rows')
+    return tmp_path/'out'
 
 
 def begin(*words, **env):
@@ -60,12 +81,12 @@ def wait_for_cells(run, parent=None):
     time.sleep(1)
 
 
-def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, tmp_path, xtl):
+def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, out, tmp_path, xtl, capsys):
     "By each signal in turn, on one folder; then it is run to its end."
-    out, tmp = tmp_path/'out', tmp_path/'tmp'
+    tmp = tmp_path/'tmp'
     tmp.mkdir()
-    for how in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
-        run = begin('run', study, '--out', out, '--workers', '2', TMPDIR=str(tmp))
+    for how, workers in ((signal.SIGTERM, 2), (signal.SIGINT, 1), (signal.SIGHUP, 1), (signal.SIGKILL, 2)):
+        run = begin('run', study, '--out', out, '--workers', workers, TMPDIR=str(tmp))
         wait_for_cells(run)
         children = psutil.Process(run.pid).children(recursive=True)
         assert {'kernel', 'cell'} <= {kind for kind, _ in started_by(run.pid)}
@@ -77,7 +98,8 @@ def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, tmp_path,
         else: assert run.returncode == 130 and err == 'xtl: stopped; the same command goes on from here\n', err
         assert not psutil.wait_procs(children, timeout=30)[1]
         if how != signal.SIGKILL: assert temporary(tmp) == []
-        text = xtl('status', out)[1]
+        assert answer(['status', str(out)])[0] == 0
+        text = capsys.readouterr().out
         assert '0 running' in text and 'was stopped' in text
     code, text, err = xtl('run', study, '--out', out, TMPDIR=str(tmp))
     assert code == 0, err
@@ -91,7 +113,7 @@ STRANGER = '''
 import os, socket, sys
 from distributed import Client
 from distributed.security import Security
-keys, there = Security.temporary(), sys.argv[1]
+keys = Security.temporary()
 def attempt(address, security):
     try: Client(address, security=security, timeout=3)
     except OSError as error: return 'failed' if isinstance(error, PermissionError) else 'refused'
@@ -101,38 +123,44 @@ if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-host, port = there.removeprefix('tls://').split(':')
-with socket.create_connection((host, int(port))): print('reached')
-print(attempt(there, keys))
-print(attempt(there.replace('tls', 'tcp'), None))
+for there in sys.argv[1:]:
+    host, port = there.removeprefix('tls://').split(':')
+    with socket.create_connection((host, int(port))): print('reached', end=' ')
+    print(attempt(there, keys), attempt(there.replace('tls', 'tcp'), None))
 '''
 
 
-def is_web(port):
-    "Whether a server of web pages is at a port: Dask's page on its health, whose client would wait for it without end."
+def page(port, path):
+    "What a server of web pages answers first; empty where none is."
     with suppress(ConnectionError), socket.create_connection(('127.0.0.1', port), timeout=10) as there:
-        there.sendall(b'GET /health HTTP/1.0\r\n\r\n')
-        return there.recv(5) == b'HTTP/'
-    return False
+        there.sendall(f'GET {path} HTTP/1.0\r\n\r\n'.encode())
+        said = there.recv(12)
+        return said.decode() if said.startswith(b'HTTP/') else ''
+    return ''
 
 
 def listening(pid):
-    "Addresses at which a process waits for others of its cluster."
+    "Ports at which a process waits for others of its cluster, and those at which it has a server of web pages."
     found = psutil.Process(pid).net_connections()
     ports = [c.laddr.port for c in found if c.status == psutil.CONN_LISTEN]
-    return [f'tls://127.0.0.1:{port}' for port in ports if not is_web(port)]
+    web = [port for port in ports if page(port, '/')] # its client would wait there for a scheduler without end
+    return [port for port in ports if port not in web], web
 
 
-def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_study(study, tmp_path):
-    run = begin('run', study, '--out', tmp_path/'out', '--workers', '1', PYTHONPATH=kernels_that(tmp_path, 'time.sleep(600)'))
+PAGES = ('/health', '/info/main/workers.html', '/json/counts.json', '/json/index.html', '/metrics', '/statics/css/base.css', '/status')
+
+
+def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_study(study, out, tmp_path):
+    run = begin('run', study, '--out', out, '--workers', '1', PYTHONPATH=kernels_that(tmp_path, 'time.sleep(600)'))
     try:
         wait_for_cells(run)
         workers = [process.pid for kind, process in started_by(run.pid) if kind == 'worker']
-        addresses = [a for pid in (run.pid, *workers) for a in listening(pid)]
+        found = [listening(pid) for pid in (run.pid, *workers)]
+        addresses = [f'tls://127.0.0.1:{port}' for ports, _ in found for port in ports]
+        assert {page(port, path) for _, web in found for port in web for path in PAGES} <= {'HTTP/1.1 404', 'HTTP/1.0 404'}
         assert len(addresses) >= 2 # the scheduler and a worker at least
-        for address in addresses:
-            said = subprocess.run([sys.executable, '-c', STRANGER, address], capture_output=True, text=True, cwd='/', timeout=120)
-            assert said.stdout.split() == ['reached', 'refused', 'refused'], (address, said.stdout, said.stderr)
+        said = subprocess.run([sys.executable, '-c', STRANGER, *addresses], capture_output=True, text=True, cwd='/', timeout=240)
+        assert said.stdout.splitlines() == ['reached refused refused']*len(addresses), (addresses, said.stdout, said.stderr)
         seen = subprocess.run(['ps', 'axeww'], capture_output=True, text=True).stdout
         assert 'PRIVATE KEY' not in seen # neither in arguments nor in the environment
     finally:
@@ -178,6 +206,7 @@ def test_the_keys_of_a_cluster_are_read_by_its_user_alone(tmp_path, monkeypatch)
         assert there.scheduler_address.startswith('tls://') and len(files) == 3
         assert all(p.stat().st_mode & 0o777 == 0o600 and str(p) in script for p in files)
         assert keys.stat().st_mode & 0o777 == 0o700 and 'PRIVATE KEY' not in script
+        assert "HTTP__ROUTES='[]'" in script and page(there.scheduler.http_server.port, '/health').endswith(' 404')
     assert not keys.exists()
 
 
@@ -207,8 +236,7 @@ def scheduler(folder, workers):
         for process in processes: process.wait(30)
 
 
-def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_completes(study, tmp_path, xtl):
-    out = tmp_path/'out'
+def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_completes(study, out, tmp_path, xtl):
     with scheduler(tmp_path, 1) as (address, process):
         run = begin('run', study, '--out', out, '--scheduler', address)
         wait_for_cells(run, os.getpid())
@@ -228,8 +256,8 @@ def test_a_scheduler_that_stops_is_answered_by_one_line_and_the_next_run_complet
     (['--scheduler', 'nowhere at all'], "no Dask scheduler answers at 'nowhere at all'"),
     (['--scheduler', 'tcp://127.0.0.1:1', '--workers', '2'], 'leave out --workers'),
 ])
-def test_a_scheduler_that_is_not_there_is_named(study, tmp_path, xtl, words, message):
-    code, _, err = xtl('run', study, '--out', tmp_path/'out', *words)
+def test_a_scheduler_that_is_not_there_is_named(study, out, here, words, message):
+    code, _, err = here('run', study, '--out', out, *words)
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1, err
 
 
@@ -238,10 +266,10 @@ def test_a_scheduler_that_is_not_there_is_named(study, tmp_path, xtl, words, mes
     ('[1, 2]', 'must hold arguments of SLURMCluster'),
     ('a: [1', 'is no YAML'),
 ])
-def test_a_wrong_slurm_file_is_refused(study, tmp_path, xtl, text, message):
+def test_a_wrong_slurm_file_is_refused(study, out, tmp_path, here, text, message):
     pytest.importorskip('dask_jobqueue')
     (tmp_path/'slurm.yaml').write_text(text)
-    code, _, err = xtl('run', study, '--out', tmp_path/'out', '--slurm', tmp_path/'slurm.yaml')
+    code, _, err = here('run', study, '--out', out, '--slurm', tmp_path/'slurm.yaml')
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1, err
 
 
@@ -284,9 +312,8 @@ def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path):
     assert outcome.state == 'failed' and 'does not see' in outcome.error
 
 
-def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, tmp_path, xtl):
+def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, out, tmp_path, xtl):
     "Its first phase is left to be done again and again by an encoder that kills the kernel when it is read."
-    out = tmp_path/'out'
     code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', '--set', 'design.controls=[none]', '--set', 'design.budgets=[]',
                        PYTHONPATH=kernels_that(tmp_path, KILLED))
     assert code == 1, err

@@ -169,10 +169,11 @@ import contextlib
 from pathlib import Path
 from xtl.cli.main import answer, printed_line
 from xtl.study.presets import read_study, study_yaml
-from xtl.world.mirror import mini_encoder, write_world
+from xtl.core.steps import Store
+from xtl.world.mirror import mini_encoder
+from xtl.world.once import World
 
-here, world = Path(sys.argv[2]), Path(sys.argv[2])/'world'
-write_world(world)
+here, world = Path(sys.argv[2]), Store(Path(os.environ['XTL_WORLD'])).get(World())
 hub.commit('models/own/encoder', {p.name: p.read_bytes() for p in Path(mini_encoder()).iterdir()} | {'README.md': b'An encoder.', 'model.fp16.safetensors': b'of no use'})
 def part(repository, folder, *splits): return {s: next((world/repository/folder).glob(f'{s}-*')).read_bytes() for s in splits}
 def named(config, files): return {f'{config}/{split}-00000-of-00001.parquet': data for split, data in files.items()}

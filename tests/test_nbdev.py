@@ -11,11 +11,12 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from configparser import ConfigParser
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT
@@ -197,6 +198,26 @@ def test_the_first_cell_of_prose_is_title_and_subtitle_alone():
     assert listed({b.path: b.first for b in notebooks() if not alone(b.first)}) == ''
 
 
+def test_no_cell_begins_or_ends_with_an_empty_line():
+    "Which would double the empty lines between two cells of a module."
+    sources = {p: [''.join(c['source']) for c in json.loads(p.read_text())['cells']] for p in (ROOT/'nbs').rglob('*.ipynb')
+               if not set(SKIPPED) & set(p.parts)}
+    assert len(sources) > 100
+    assert listed({p: [s[-40:] for s in found if s != s.strip('\n')] for p, found in sources.items()}) == ''
+
+
+def mixed(book: Notebook) -> list[str]:
+    "Cells of a module's notebook that import and do something else, but for exported ones."
+    def other(n): return not isinstance(n, (ast.Import, ast.ImportFrom))
+    def body(s): return [] if s.startswith('#| export') else tree(s).body
+    return [s[:60] for s in book.code if len({other(n) for n in body(s)}) == 2]
+
+
+def test_imports_have_cells_of_their_own():
+    "nbdev runs every cell that imports when it makes the site, and none of those before it that do not."
+    assert listed({b.path: mixed(b) for b in notebooks() if b.module}) == ''
+
+
 def test_what_reads_badly_is_found(tmp_path):
     wide = '# ' + 'x'*WIDTH
     root = written(tmp_path, core_10_errors=wide[:WIDTH], core_20_files=f'{wide}\nx = 1\n{wide}',
@@ -278,6 +299,21 @@ def test_a_worker_installs_what_runs_import_and_nothing_that_only_authors_need()
     assert len(names) > 20 and missing == set()
     authors = {'jupyterlab', 'notebook', 'nbdev', 'execnb', 'pytest', 'ruff', 'hypothesis', 'playwright'}
     assert authors & worker == set()
+
+
+def test_tested_versions_are_there_for_every_python_that_is_promised():
+    "Pythons of distributions are older than the newest with the same number: Debian's is 3.11.2."
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    first, looked_at = config['DEFAULT']['min_python'] + '.0', 0
+    for line in (ROOT/'constraints.txt').read_text().split():
+        name, number = line.split('==')
+        try: about = metadata(name)
+        except PackageNotFoundError: continue # of another machine, or an extra
+        if about['Version'].split('+')[0] != number: continue
+        looked_at += 1
+        assert SpecifierSet(about['Requires-Python'] or '').contains(first), line
+    assert looked_at > 100
 
 
 def test_the_readme_follows_the_index(copy):

@@ -3,8 +3,8 @@ import pandas as pd
 import yaml
 
 
-def test_a_small_study_on_real_data(hub, xtl, tmp_path):
-    code, text, err = xtl('pretrain', '--data', hub, '--out', tmp_path/'encoder', '--steps', '20', '--width', '32', '--layers', '2', '--heads', '2', '--vocabulary', '2000', '--max-length', '64', '--documents', '8')
+def test_a_small_study_on_real_data(hub, xtl, here, tmp_path):
+    code, text, err = here('pretrain', '--data', hub, '--out', tmp_path/'encoder', '--steps', '20', '--width', '32', '--layers', '2', '--heads', '2', '--vocabulary', '2000', '--max-length', '64', '--documents', '8')
     assert code == 0 and 'in 40 languages' in text, err
     study = dict(
         name='real', encoder=dict(name=str(tmp_path/'encoder')),
@@ -24,9 +24,9 @@ def test_a_small_study_on_real_data(hub, xtl, tmp_path):
     learned = pd.read_parquet(tmp_path/'out'/'intermediate.parquet')
     assert set(learned.task) == {'squad2', 'mnli', 'hellaswag', 'cosmosqa'} and {'HasAns_f1', 'NoAns_f1'} <= set(learned.metric) and learned.score.between(0, 100).all()
     cell = tmp_path/'out'/'cells'/'k4-s0-b2e9-r0'
-    code, text, err = xtl('score', cell/'predictions', tmp_path/'out'/'gold', '--json', tmp_path/'scores.json')
+    code, text, err = here('score', cell/'predictions', tmp_path/'out'/'gold', '--json', tmp_path/'scores.json')
     assert code == 0, err
     scored = pd.DataFrame(yaml.safe_load((tmp_path/'scores.json').read_text())['languages']).set_index(['target', 'language', 'metric']).score
     assert scored.sort_index().to_dict() == table[table.cell == cell.name].set_index(['target', 'language', 'metric']).score.sort_index().to_dict()
-    code, text, err = xtl('report', tmp_path/'out')
+    code, text, err = here('report', tmp_path/'out')
     assert code == 0 and 'small' in (tmp_path/'out'/'report'/'index.html').read_text(), err

@@ -10,13 +10,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from xtl.core.errors import UserError
 from xtl.core.files import write_json
 from xtl.report.findings import encoder_kind, find
 from xtl.evaluation.submission import write_gold
 from xtl.report.claims import claims
 from xtl.report.comparison import flat
-from xtl.report.page import cell_pages, fill, render, render_comparison, template_folder
+from xtl.report.page import cell_pages, fill, render, render_comparison, render_site, template_folder
 from xtl.report.tables import table_xtreme
 from xtl.report.tradeoff import table_pareto, table_published
 from xtl.report.words import answer_sentences, caveats, detect_sentence, first_sentence
@@ -207,6 +208,11 @@ def test_nothing_is_cut_off_on_paper(browser, mini_page, width, kind):
     page.goto(mini_page.as_uri())
     right = page.evaluate("kind => [...document.querySelectorAll(`.xtl-table${kind} table, main > *, img`)].map(e => e.getBoundingClientRect().right)", kind)
     assert len(right) > 10 and max(right) <= width
+    style = "([name, property]) => [...new Set([...document.querySelectorAll(name)].map(e => getComputedStyle(e)[property]))]"
+    for name in ('.xtl-caption', '.xtl-figure', '.xtl-table thead', '.xtl-table tr'):
+        assert page.evaluate(style, [name, 'breakInside']) == ['avoid'], name # captions stay whole, heads are repeated
+    assert page.evaluate(style, ['.xtl-caption', 'breakAfter']) == ['avoid']
+    assert page.evaluate(style, ['.xtl-table thead button', 'display']) == ['contents'] # else repeated heads are empty
     page.close()
 
 def test_browser_resolves_every_internal_link(opened, mini_page):
@@ -510,7 +516,7 @@ def simulated_findings(design, source='qaa', encoder='simulated', only=None, **m
 # -- Quarto, whose part a script plays here: what the real one (1.11) was seen to do
 
 QUARTO = """#!{python}
-import re, shutil, sys
+import json, re, shutil, sys
 from pathlib import Path
 import yaml
 here, name = Path.cwd(), sys.argv[2]
@@ -522,6 +528,18 @@ settings = yaml.safe_load((project/'_quarto.yml').read_text()) if project else {
 if not isinstance(settings, dict):
     print('\\x1b[31mERROR: YAML value must be an object\\x1b[39m\\n    at readYaml (file:///quarto.js:3:4)', file=sys.stderr)
     sys.exit(1)
+if name.startswith('--'): # a whole project: settings beside it are read, raw notebooks of the library are no pages
+    for more in settings['metadata-files']: settings['project'].update(yaml.safe_load((project/more).read_text()).get('project', {{}}))
+    site = project/settings['project'].get('output-dir', '_site')
+    for page in sorted(project.rglob('*.ipynb')):
+        cells = [''.join(c['source']) for c in json.loads(page.read_text())['cells']]
+        if any(re.match(r'#\\| *export', c) for c in cells):
+            print(f'\x1b[31mERROR: YAMLException in {{page.name}}: #| export\x1b[39m', file=sys.stderr)
+            sys.exit(1)
+        there = (site/page.relative_to(project)).with_suffix('.html')
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_text('<!-- by Quarto -->' + page.read_text())
+    sys.exit(0)
 page = (here/name).with_suffix('.html')
 if {trouble!r} != 'silent':
     cells = (here/name).read_text()
@@ -585,6 +603,41 @@ def test_a_quarto_that_leaves_no_page_is_told_and_the_older_page_stays(tmp_path,
     with pytest.raises(UserError, match='left no whole page'): render(tmp_path/'project'/'out')
     assert 'by Quarto' in page.read_text()
 
+
+SITE = {'settings.ini': (ROOT/'settings.ini').read_text(), '_quarto.yml': (ROOT/'_quarto.yml').read_text(), 'xtl/__init__.py': ''}
+PAGES = {'index.ipynb': ['# Tiny\n\n> A start.', 'Two commands install it.'], 'core/10_files.ipynb': ['# Files\n\n> Read them.', 'An introduction.'],
+         'report/report.ipynb': ['# Report\n\n> To be filled.', 'Its template.']}
+
+@pytest.fixture
+def checkout(tmp_path, quarto, monkeypatch):
+    "A small checkout whose report's template is its own, and a run in it."
+    root = tmp_path/'project'
+    for name, text in SITE.items():
+        (root/name).parent.mkdir(exist_ok=True)
+        (root/name).write_text(text)
+    for name, cells in PAGES.items():
+        (root/'nbs'/name).parent.mkdir(parents=True, exist_ok=True)
+        book = dict(cells=[dict(cell_type='markdown', metadata={}, source=c) for c in cells], metadata={}, nbformat=4, nbformat_minor=5)
+        (root/'nbs'/name).write_text(json.dumps(book))
+    monkeypatch.setattr('xtl.report.page.template_folder', lambda: root/'nbs'/'report')
+    monkeypatch.setattr('xtl.report.page.cell_pages', lambda out: [])
+    return root
+
+def test_the_site_holds_every_introduction_and_the_report(checkout):
+    site = render_site(checkout/'out')
+    assert site == checkout/'_docs' and not (checkout/'_proc'/'_docs').exists()
+    for name, (_, text) in PAGES.items():
+        page = (site/name).with_suffix('.html').read_text()
+        assert 'by Quarto' in page and (text in page) == (name != 'report/report.ipynb'), name
+    shown = (site/'report'/'report.html').read_text()
+    assert 'xtl-answer' in shown and 'href=\\"cells/' not in shown
+    assert (checkout/'nbs'/'_quarto.yml').read_text() == SITE['_quarto.yml'] and not (checkout/'_site').exists()
+
+def test_settings_of_the_site_that_are_no_settings_are_told_in_one_line(checkout):
+    "As a link that landed as a file that holds its target."
+    (checkout/'_quarto.yml').write_text('../_quarto.yml')
+    with pytest.raises(UserError) as error: render_site(checkout/'out')
+    assert str(error.value) == 'Quarto failed: ERROR: YAML value must be an object'
 
 # -- training drawn as it happens
 

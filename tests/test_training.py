@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -29,8 +30,16 @@ PROCESSES.set_forkserver_preload(['xtl.transfer.phase2'])
 
 
 @pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory):
-    space = lay_out(TINY, tmp_path_factory.mktemp('whole')/'out')
+def laid(tmp_path_factory):
+    "The study laid out, for each run to begin with a copy of it."
+    out = tmp_path_factory.mktemp('whole')/'laid'
+    lay_out(TINY, out)
+    return out
+
+
+@pytest.fixture(scope='module')
+def undisturbed(laid):
+    space = open_workspace(shutil.copytree(laid, laid.parent/'out'))
     return load_file(intermediate(IntermediateRun(space, ('mnli', 'csqa'), 0), 3e10)/'encoder.safetensors')
 
 
@@ -40,20 +49,25 @@ def child(out, started, ended):
     ended.put(str(intermediate(IntermediateRun(open_workspace(out), ('mnli', 'csqa'), 0), 3e10)))
 
 
+def newest(out):
+    "The state that was written last; one may go while it is looked."
+    found = {}
+    for state in out.glob('running/*/step-*'):
+        with suppress(FileNotFoundError): found[state] = state.stat().st_mtime_ns
+    return max(found, key=found.get, default=None)
+
+
 def run(out, after=None):
-    "The run in a process of its own, killed after some seconds. Returns the folder of the result, or none."
-    started, ended = PROCESSES.Event(), PROCESSES.SimpleQueue()
+    "The run in a process of its own, killed so many seconds after it has written a state. The folder of the result, or none."
+    started, ended, before = PROCESSES.Event(), PROCESSES.SimpleQueue(), newest(out)
     process = PROCESSES.Process(target=child, args=(out, started, ended))
     process.start()
     if after is not None and started.wait(300):
+        while process.is_alive() and newest(out) == before: time.sleep(0.01)
         time.sleep(after)
         process.kill()
     process.join(600)
     return ended.get() if process.exitcode == 0 else None
-
-
-def newest(out):
-    return max(out.glob('running/*/step-*'), default=None, key=lambda p: p.stat().st_mtime)
 
 
 def damaged(state, damage):
@@ -65,14 +79,14 @@ def damaged(state, damage):
 
 
 @pytest.mark.parametrize('damage', ['none', 'cut short', 'flipped byte'])
-def test_a_killed_run_ends_with_the_same_bits(undisturbed, tmp_path, damage):
+def test_a_killed_run_ends_with_the_same_bits(laid, undisturbed, tmp_path, damage):
     "With three kills, or as many as XTL_KILLS says; runs that end in spite of theirs begin anew in another folder."
     wanted, rng, killed, rounds = int(os.environ.get('XTL_KILLS', 3)), random.Random(damage), 0, 0
     while killed < wanted:
         out, found = tmp_path/f'out-{rounds}', None
-        lay_out(TINY, out)
+        shutil.copytree(laid, out)
         while found is None and killed < wanted:
-            found = run(out, after=rng.uniform(1, 3))
+            found = run(out, after=rng.uniform(0, 0.5))
             killed += found is None
             if found is None and damage != 'none' and (state := newest(out)) and intact(state): damaged(state, damage)
         ended = load_file(f'{found or run(out)}/encoder.safetensors')

@@ -81,4 +81,3 @@ def not_learned(
     if n_tasks is not None: some = some[some.n_tasks == n_tasks]
     held = some.groupby('task').learned.any()
     return sorted(held.index[~held.astype(bool)])
-

@@ -21,7 +21,6 @@ def _seeds(values: np.ndarray, condition: pd.Series) -> Stratum | None:
     groups = [values[rows] for rows in condition.groupby(condition, sort=False).indices.values()]
     return stratum([((g - g.mean())[:, None, None], len(g) - 1) for g in groups])
 
-
 # %% ../../nbs/analysis/62_expected.ipynb #226e86ce
 def judged(
     low: float,    # Ends of the 95% interval of its gain
@@ -58,4 +57,3 @@ def expected_controls(
         rows.append(dict(task=task, kind='positive' if helped else 'negative', targets=', '.join(targets), gain=gain,
                          low=found.low, high=found.high, freedom=freedom, verdict=verdict))
     return pd.DataFrame(rows)
-

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ..core.errors import UserError
 
-
 # %% ../../nbs/cli/18_ahead.ipynb #e18eb3c7
 def progress_bar(
     items,     # To go through
@@ -20,7 +19,6 @@ def progress_bar(
     "A progress bar on standard error."
     from tqdm import tqdm
     return tqdm(items, leave=False, disable=not sys.stderr.isatty(), **options)
-
 
 # %% ../../nbs/cli/18_ahead.ipynb #1a8cd8da
 def fitting_options(
@@ -56,7 +54,6 @@ def _check_lengths(study, longest: int) -> None:
     for name in (*used_tasks(study), *study.design.targets):
         check_length(task(name), recipe(task(name), study.phase3.recipe, study.phase3.recipes), longest)
 
-
 # %% ../../nbs/cli/18_ahead.ipynb #a4811e2e
 def check_fit(
     study, # A `Study`
@@ -74,7 +71,6 @@ def check_fit(
         fitting = fitting_options(study, shape_of(encoder), tokenizer.model_max_length)
         raise UserError(f"{str(error).rpartition(': ')[0]}; what fits it: {fitting}") from None
     return shape_of(encoder)
-
 
 # %% ../../nbs/cli/18_ahead.ipynb #3126d242
 def _prepared_sizes(study, names: list[str], shape) -> dict[str, tuple[int, float]]:
@@ -98,7 +94,6 @@ def _prepared_sizes(study, names: list[str], shape) -> dict[str, tuple[int, floa
         rows = {t: prepared.load(t, 'train', settings.source_language) for t in names}
         return {t: (len(r.items) - 1, epoch_cost(shape, r)) for t, r in rows.items()}
 
-
 # %% ../../nbs/cli/18_ahead.ipynb #2fdca46e
 def costs_ahead(
     study, # A `Study`
@@ -119,4 +114,3 @@ def costs_ahead(
     sizes |= _prepared_sizes(study, [t for t in read if t not in known], shape)
     study = in_flops(study, {t: sizes[t][1] for t in used})
     return study, target_costs(study, lambda t: sizes[t][1]), shape, sizes
-

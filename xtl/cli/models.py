@@ -38,7 +38,6 @@ def model_command(
     say(str(export_model(trained, to, push or '')))
     if push is not None: say(push_model(to, push, private))
 
-
 # %% ../../nbs/cli/48_models.ipynb #3ec47155
 @app.command('predict')
 def predict_command(

@@ -47,7 +47,6 @@ def lengths_text(
     title = 'phase 2 of each task: epochs (steps) by budget; * is above 20 epochs or under 500 steps'
     return f'{title}\n{text_table(list(table.values()))}'
 
-
 # %% ../../nbs/cli/20_plan.ipynb #bb0a5199
 def size_text(
     count: int, # Bytes
@@ -188,4 +187,3 @@ def plan_command(
         each = scoring_on_paper(chosen, shape)
         scored = sum(each.get(t, 0.0) for targets in scored_first(chosen, costs).values() for t in targets)
         say(hours_text(to_do, scored, disk.written, device, chosen, shape))
-

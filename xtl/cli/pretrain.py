@@ -15,7 +15,6 @@ import typer
 from ..core.errors import UserError
 from .app import Ccgbank, app, say, split_list, writable_folder
 
-
 # %% ../../nbs/cli/46_pretrain.ipynb #6f59fecf
 Steps = Annotated[int, typer.Option('--steps', min=1, metavar='N', help='Optimiser steps.')]
 Width = Annotated[int, typer.Option('--width', min=8, metavar='N', help='Size of a hidden vector.')]
@@ -59,7 +58,6 @@ def text_by_language(
     if not codes: raise UserError(f"no text to pretrain on in '{data}'" if data else 'no text: give --data or --text')
     return {c: sorted({d for texts in found for d in texts.get(c, ())}) for c in codes}
 
-
 # %% ../../nbs/cli/46_pretrain.ipynb #2954c969
 def learned_text(
     report: dict, # `pretraining.json`
@@ -74,7 +72,6 @@ def learned_text(
         said.append('warning: it has learned no more than how frequent pieces are; give it more --steps, or less to '
                     'learn: fewer languages, a smaller --vocabulary')
     return said
-
 
 # %% ../../nbs/cli/46_pretrain.ipynb #2a9df706
 @app.command('pretrain')
@@ -97,4 +94,3 @@ def pretrain_command(
     say(f'{sum(map(len, texts.values())):,} texts in {len(texts)} languages')
     say(str(pretrain(texts, folder, settings)))
     for line in learned_text(read_json(folder/'pretraining.json')): say(line)
-

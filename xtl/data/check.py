@@ -77,7 +77,6 @@ def check_split(
         (int(lengths.min()), int(np.median(lengths)), int(lengths.max())),
         _shown(encoded, answers, preparation.tokenizer, count), encoded.labels)
 
-
 # %% ../../nbs/data/65_check.ipynb #994f5dda
 def check_task(
     task: Task,     # Which task

@@ -55,7 +55,6 @@ def kept_rows(
         rows = rows.select(chosen)
     return rows
 
-
 # %% ../../nbs/data/19_own.ipynb #0be2dbac
 def shaped_rows(
     rows,             # `datasets.Dataset`

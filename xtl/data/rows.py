@@ -296,7 +296,6 @@ def _raw_labels(table: dict, dataset, task: Task, columns: Columns) -> list:
     names = label_names(raw, dataset.features[columns.label.split('.')[0]])
     return [_ALIASES.get(n, n) if isinstance(n, str) and n not in task.labels else n for n in names]
 
-
 # %% ../../nbs/data/30_rows.ipynb #534fe712
 def read_rows(
     dataset,            # `datasets.Dataset`

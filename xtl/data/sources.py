@@ -6,6 +6,7 @@
 __all__ = ['MIXED', 'DataSettings', 'data_root', 'source_for', 'check_columns', 'language_part', 'treebank_note', 'find_rows']
 
 # %% ../../nbs/data/20_sources.ipynb #1888f5df
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,13 +36,14 @@ class DataSettings:
 # %% ../../nbs/data/20_sources.ipynb #81d17a6e
 def data_root(
     settings: DataSettings, # Where the data come from
-    store: Store,           # Where the embedded world is kept
+    store: Store,           # Where the embedded world is kept, unless XTL_WORLD names another folder
 ) -> Path | None:           # A mirror's folder; none for the Hub
     "Where repositories are looked up. Raises `UserError` when a mirror's folder does not exist."
     if settings.data == 'hub': return None
     if settings.data == 'mini':
         from xtl.world.once import World
-        return store.get(World())
+        kept = os.environ.get('XTL_WORLD')
+        return (Store(Path(kept)) if kept else store).get(World())
     root = Path(settings.data).expanduser()
     if not root.is_dir():
         raise UserError(f"no data mirror at '{root}': expected 'hub', 'mini' or a folder laid out <owner>/<name>")
@@ -153,7 +155,6 @@ def treebank_note(
     count = sum(known_by([w for w in words if w]) for words in sentences if words)
     if count < 0.01*len(sentences): return ''
     return f'{count:,} of {len(sentences):,} rows read as {other}'
-
 
 # %% ../../nbs/data/20_sources.ipynb #acb18e26
 def find_rows(

@@ -73,4 +73,3 @@ def folder_texts(
         found.setdefault(lang.code, set()).update(d.strip() for d in re.split(r'\n\s*\n', text) if d.strip())
     if not found: raise UserError(f"no text in '{folder}': expected <code>.txt or <code>/*.txt, such as sw.txt")
     return {code: sorted(texts) for code, texts in sorted(found.items())}
-

@@ -116,7 +116,6 @@ def train_tokenizer(
                    pad_token='<pad>', mask_token='<mask>')
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **special)
 
-
 # %% ../../nbs/encoder/50_pretraining.ipynb #9201b00d
 @dataclass(frozen=True)
 class TokenisedText:
@@ -211,7 +210,6 @@ def piece_entropies(
     mixed = sum(share*parts[c] for c, share in shares.items())
     return dict(mixture=entropy(mixed), language=sum(share*entropy(parts[c]) for c, share in shares.items()))
 
-
 # %% ../../nbs/encoder/50_pretraining.ipynb #76f17857
 def masked_loss(
     model: XLMRobertaForMaskedLM, # The model
@@ -291,7 +289,6 @@ def signals_held(
     finally:
         for which, handler in old.items(): signal.signal(which, handler)
         if came: signal.raise_signal(came[0])
-
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #fc6c6b62
 def pretrain(

@@ -122,4 +122,3 @@ def chance_of(
     else: held = [t for tags in gold for t in tags] if encoded.head == 'token' else gold
     most = sum(held) if encoded.head == 'span' else Counter(held).most_common(1)[0][1]
     return 100*most/len(held)
-

@@ -106,7 +106,6 @@ class Outlook:
             if self.statuses.get(name, {}).get('state') != 'running': heapreplace(free, free[0] + seconds)
         return max(free) if left else 0.0
 
-
 # %% ../../nbs/execution/45_progress.ipynb #3c9210ec
 @patch
 def done_share(

@@ -48,7 +48,6 @@ def text_expected(
     listed = ''.join(f'<li>{html.escape(line)}</li>' for line in said)
     return HTML(f'<p><b>{opening}.</b></p><ul>{listed}</ul>')
 
-
 # %% ../../nbs/report/80_method.ipynb #b362fc76
 DESIGN = (
     'Study: {name}. Encoder: {encoder}. Source language: {source}.',
@@ -94,7 +93,6 @@ def table_learned(
             f'points above chance, which is what the commonest answer alone reaches.')
     return table_html('tab-learned', 'What phase 2 taught', note, shown, rows, fixed=3,
                       filters=('compute', 'tasks', 'task', 'learned'))
-
 
 # %% ../../nbs/report/80_method.ipynb #614ca7b1
 COUNTED = ['sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds']

@@ -55,7 +55,6 @@ def cell_html(
     kind = f' class="{" ".join(kinds)}"' if kinds else ''
     return f'<td{kind} data-sort="{html.escape(str(shown.sort), quote=True)}">{inner}</td>'
 
-
 # %% ../../nbs/report/60_tables.ipynb #c5bff957
 def csv_link(
     name: str,           # Of the file, without its ending
@@ -74,7 +73,6 @@ def best_of(
     keys = [round(k, 1) if is_number(k) else None for k in (as_shown(v).sort for v in values)]
     top = max((k for k in keys if k is not None), default=None)
     return [k is not None and k == top for k in keys]
-
 
 # %% ../../nbs/report/60_tables.ipynb #44a5181e
 TABLE = (
@@ -120,7 +118,6 @@ def table_html(
         link=csv_link(name, shown if csv is None else csv), tall=' xtl-tall' if hidden.count(False) > 25 else '',
         wide=' xtl-wide' if len(shown.columns) > 12 else '', head=_head_html(shown, best, filters, chosen),
         body=''.join(body)))
-
 
 # %% ../../nbs/report/60_tables.ipynb #b352a90f
 def score_cell(
@@ -246,7 +243,6 @@ def _language_scores(found: Findings, over: str, budget: float, n_tasks: int) ->
     return pd.DataFrame({name: {r['group']: cell(r) for r in rows.to_dict('records')}
                          for name, (rows, cell) in parts.items()}).loc[gains[gain].group]
 
-
 # %% ../../nbs/report/60_tables.ipynb #5b137580
 LANGUAGES_NOTE = 'Trained targets, against {over}; 95% intervals. Other compute and numbers of tasks: choose above.'
 
@@ -272,7 +268,6 @@ def table_languages(
         gains, best=('with tasks', 'gain'), filters=('tier', 'family', 'script', 'compute', 'tasks'),
         chosen={'compute': flops_text(found.budget), 'tasks': str(featured.n_tasks)})
 
-
 # %% ../../nbs/report/60_tables.ipynb #74b63867
 GROUPINGS = {'joshi': 'Joshi class', 'family': 'family', 'script': 'script'}
 
@@ -291,4 +286,3 @@ def table_groups(
     note = f'{featured.at}, over {AGAINST[featured.over]}. Classes of Joshi et al. 2020; 95% intervals.'
     return table_html('tab-groups', 'Gain by family, script and resource class', note, shown, rows, fixed=2,
                       filters=('grouping',))
-

@@ -17,7 +17,6 @@ from ..core.errors import UserError, closest
 from ..tasks.paper import INTERMEDIATE, TARGETS, own_tasks, task
 from .rules import CHECKED, Count, Positive, Whole, in_order, once, one_line
 
-
 # %% ../../nbs/study/08_design.ipynb #7001fa66
 @dataclass(frozen=True, config=CHECKED)
 class Group:

@@ -14,7 +14,6 @@ from ..training.mixture import task_shares
 from .settings import Study
 from .designs import cells
 
-
 # %% ../../nbs/study/45_paper.ipynb #1e7b9e37
 PUBLISHED = { # Task -> mean tokens of one training text, texts a row (the options of a multiple choice)
     'xnli': (41, 1), 'pawsx': (57, 1), 'udpos': (27, 1), 'panx': (16, 1), 'xquad': (190, 1), 'mlqa': (190, 1),
@@ -29,7 +28,6 @@ XLM_R = { # Encoder -> matrix weights, layers, width, all weights
 ENCODERS = XLM_R | {
     'jhu-clsp/mmBERT-base': (110_297_088, 22, 768, 306_939_648),
     'jhu-clsp/mmBERT-small': (42_172_416, 22, 384, 140_493_696)}
-
 
 # %% ../../nbs/study/45_paper.ipynb #f556d3dd
 def _passing(shape: Shape, rows: float, tokens: int) -> float:
@@ -82,4 +80,3 @@ def phase2_lengths(
             marked = epochs > MOST_EPOCHS or steps < LEAST_STEPS
             rows.append(dict(task=name, n_tasks=k, budget=budget, epochs=epochs, steps=steps, marked=marked))
     return rows
-

@@ -16,7 +16,6 @@ from ..tasks.recipes import recipe
 from .settings import Study
 from .designs import Cell, cells
 
-
 # %% ../../nbs/study/40_plan.ipynb #5b339062
 def training_sets(
     study: Study,    # The study
@@ -46,7 +45,6 @@ def target_costs(
         if how.target_flops is not None: return how.target_flops
         return recipe(task(name), how.recipe, how.recipes).epochs*epoch(name)
     return {t: cost(t) if task(t).train else 0.0 for t in study.design.targets}
-
 
 # %% ../../nbs/study/40_plan.ipynb #5593a55c
 def phase_budgets(

@@ -124,7 +124,6 @@ def _format(name: str, given: dict, at: tuple) -> str:
         raise WrongDefinition(at, f'holds words and tags, which the head token reads, not {head}')
     return found
 
-
 # %% ../../nbs/tasks/50_definitions.ipynb #15b8695f
 def _file_sources(value, codes: tuple[str, ...], given: dict, keep: tuple, at: tuple) -> tuple[Source, ...]:
     "The sources of files: one or several, of all languages or of each."
@@ -335,7 +334,6 @@ def absolute_files(
         found = given | ({'files': paths(given['files'])} if 'files' in given else {})
         return found | ({'train': block(given['train'])} if isinstance(given.get('train'), dict) else {})
     return {name: block(given) for name, given in tasks.items()}
-
 
 # %% ../../nbs/tasks/50_definitions.ipynb #d62edbc4
 def check_files(

@@ -151,7 +151,6 @@ def language(
     cure = f"did you mean '{hint}'?" if hint else 'see `xtl languages`, or describe it in `languages`'
     raise UserError(f"unknown language '{code}': {cure}")
 
-
 # %% ../../nbs/tasks/10_languages.ipynb #8f31f91e
 def known_code(
     name: str, # A code of ISO 639-1 or 639-3, of FLORES-200 or BCP 47, in capitals or not
@@ -179,7 +178,7 @@ def add_languages(
     _own.update(found)
 
 # %% ../../nbs/tasks/10_languages.ipynb #a6f771cb
-def language_table() -> 'pd.DataFrame': # One row a language, indexed by code: the fields of `Language` and `tier`
+def language_table(): # A table: one row a language, indexed by code: the fields of `Language` and `tier`
     "Everything that is known of the languages, as a table."
     import pandas as pd # here, so that reading the registry does not wait for pandas
     names = [f.name for f in fields(Language)] + ['tier']

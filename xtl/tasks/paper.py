@@ -63,7 +63,6 @@ def _target(name, kind, head, columns, train, config, split, metric, languages, 
     spoken = tuple(languages.split())
     return Task(name, head, columns, train, (Source(_XT, config, split),), metric, labels, spoken, kind=kind, **kw)
 
-
 # %% ../../nbs/tasks/30_paper.ipynb #9c1683f2
 TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('xnli', 'natural language inference', 'sequence', Columns(('sentence1', 'sentence2'), 'gold_label'),

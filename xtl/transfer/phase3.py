@@ -125,7 +125,9 @@ class TargetRun(Training):
 
 # %% ../../nbs/transfer/30_phase3.ipynb #4e94e09a
 @patch(as_prop=True)
-def model(self: TargetRun) -> 'TargetModel':
+def model(
+    self: TargetRun,
+): # A `TargetModel`
     "The model alone, as a step of its own."
     return TargetModel(self.space, self.targets, self.begin, self.flops, self.seed, observe=self.observe)
 

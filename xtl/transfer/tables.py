@@ -8,6 +8,7 @@ __all__ = ['cell_code', 'cell_settings', 'cell_results', 'cell_ledger', 'cell_se
 
 # %% ../../nbs/transfer/45_tables.ipynb #20297d41
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -44,6 +45,10 @@ def cell_code() -> str:
     "The version of the code that a cell's results come from."
     return code_version('xtl.transfer.tables')
 
+@cache
+def _versions() -> dict[str, str]: # Which do not change while a process lives
+    return {f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES}
+
 def cell_settings(
     space: Workspace, # The study
     target: str,      # The target
@@ -53,10 +58,9 @@ def cell_settings(
     study, how = space.study, space.recipe(target)
     encoder = dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'])
     trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
-    versions = {f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES}
     rows = fingerprint(space.prepared.names(target))
     return dict(**encoder, rows_fingerprint=rows, **study.columns(), **trained, code=cell_code(),
-                python=python_version(), **versions)
+                python=python_version(), **_versions())
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b
 _WHOLE = ('data_max_train', 'data_max_test', 'retrieval_layer') # Columns of whole numbers that may be empty
