@@ -67,11 +67,11 @@ def _locked(path: Path, how: int) -> Iterator[None]:
 def _clear_parts(path: Path) -> None:
     for left in path.parent.glob(f'.{path.name}.*.part'): shutil.rmtree(left)
 
+ABOUT = 'about.json' # What made a result: code and inputs
+
 def _gone(path: Path) -> Path: return path.with_name(f'{path.name}.gone')
 
 # %% ../../nbs/core/50_steps.ipynb #235106b0
-ABOUT = 'about.json' # What made a result: code and inputs
-
 @dataclass(frozen=True)
 class Store:
     "Results of steps, each in a folder of its own."

@@ -87,7 +87,8 @@ def _keep(space: Workspace) -> None:
     plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets))
     with write_aside(space.out/'plan.parquet') as aside: plan.to_parquet(aside)
     write_json(space.out/'workspace.json', dict(
-        folders=prepared.folders, missing=prepared.missing, rows=prepared.rows, identity=space.identity, shape=asdict(space.shape),
+        folders=prepared.folders, missing=prepared.missing, rows=prepared.rows,
+        identity=space.identity, shape=asdict(space.shape),
         target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
 
 # %% ../../nbs/transfer/15_layout.ipynb #a133c971
