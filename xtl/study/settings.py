@@ -121,6 +121,9 @@ class Phase3(Group):
     # Changes to recipes, by task, by head or for `all`
     recipes: Annotated[dict[str, dict], AfterValidator(_recipes)] = field(default_factory=dict)
     target_flops: Positive | None = None # Executed operations a target; null: its recipe's epochs
+    # The state that is scored: 'last', or 'english-dev', the best by validation rows of the source language
+    select: Literal['last', 'english-dev'] = 'last'
+    checkpoints: Annotated[Count, Field(ge=2)] = 5 # States compared, the last among them ('english-dev')
 
 # %% ../../nbs/study/10_settings.ipynb #74c6043e
 @dataclass(frozen=True, config=CHECKED)
@@ -180,6 +183,8 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('design.budgets', lambda s: has_budgets(s.design), 'a cell that has a budget'),
     ('design.budget_unit', lambda s: any(s.design.n_tasks), 'an intermediate task'),
     ('retrieval.special_tokens', lambda s: s.retrieval.pooling == 'mean', '`retrieval.pooling: mean`'),
+    ('phase3.select', lambda s: any(task(t).train for t in s.design.targets), 'a target that is trained'),
+    ('phase3.checkpoints', lambda s: s.phase3.select == 'english-dev', '`phase3.select: english-dev`'),
     ('encoder.revision', _from_hub, 'an encoder from the Hub'),
     ('data.revisions', lambda s: s.data.source == 'hub', '`data.source: hub`'),
 )
@@ -253,6 +258,16 @@ def _check_own(study) -> None:
         closest(name, ('trunk', 'intermediate', *design.targets), 'value of `device.keep`')
         if not task(name).train: raise UserError(f"`device.keep` has '{name}', which is not trained: it has no model")
 
+def _check_development(study) -> None:
+    "Raises `UserError` where states are to be chosen by development rows that a target does not have."
+    if study.phase3.select == 'last': return
+    for name in study.design.targets:
+        if not task(name).train or task(name).validation: continue
+        cure = 'leave it out of `design.targets`, or `select` at last'
+        if task(name).own: cure = 'name a `validation` split, or leave `select` at last'
+        lacking = f"rows that are not scored, of which '{name}' has none"
+        raise UserError(f'`phase3.select: english-dev` needs {lacking}: {cure}')
+
 # %% ../../nbs/study/10_settings.ipynb #575ab885
 @dataclass(frozen=True, config=CHECKED)
 class Study(Group):
@@ -273,6 +288,7 @@ class Study(Group):
     def _meets(self):
         check_design(self.design)
         _check_own(self)
+        _check_development(self)
         _check_worlds(self.data, {c for n in self.tasks for c in task(n).languages})
         _check_effects(self)
         _check_recipes(self.phase3)

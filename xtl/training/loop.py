@@ -21,6 +21,7 @@ from .cost import NOTHING
 from .state import Checkpoints, State, build_optimizer
 from .batches import Batch, Diverged, TrainSettings, TrainingTask, ahead, batches
 from .table import UsedRows, used_tokens
+from .pauses import Pauses, pause
 
 # %% ../../nbs/training/70_loop.ipynb #2b6ad4f8
 def add_up(
@@ -85,6 +86,8 @@ def _read_block(state: State, block: list[tuple], observe: Callable | None, targ
         observe(dict(step=state.step, flops=state.flops, target_flops=target, loss=losses[-1], seconds=state.seconds))
     block.clear()
 
+
+# %% ../../nbs/training/70_loop.ipynb #cc6da3ee
 def train(
     state: State,                      # Where the run stands; changed in place
     sources: dict[str, TrainingTask],  # The tasks
@@ -94,6 +97,7 @@ def train(
     trim: bool = False,                # Whether the last batch of each task is cut to what its share has left
     checkpoints: Checkpoints | None = None,       # Where states are kept meanwhile
     observe: Callable[[dict], None] | None = None, # Told `step`, `flops`, `target_flops`, `loss`, `seconds` at times
+    pauses: Pauses | None = None,      # Where the run halts, and what looks at its state there
 ) -> State:
     "Trains until `target` is spent, at most a batch beyond (`trim`: an item). Raises `Diverged` for a loss of NaN."
     accelerator = Accelerator(mixed_precision=settings.precision)
@@ -101,11 +105,14 @@ def train(
     block, started = [], time.perf_counter() - state.seconds
     state.model.train()
     for batch in coming if accelerator.device.type == 'cpu' else ahead(coming):
-        now = rate(state.flops)
+        before = state.flops
+        now = rate(before)
         loss = train_step(state, batch, now, settings, accelerator)
         state.seconds = time.perf_counter() - started
         block.append((state.step, batch.task, loss, now))
-        if len(block) == BLOCK: _read_block(state, block, observe, target)
+        due = pauses is not None and pauses.due(before, state.flops)
+        if due or len(block) == BLOCK: _read_block(state, block, observe, target)
+        if due: started += pause(state, pauses)
         if checkpoints and not block and accelerator.is_main_process: checkpoints.offer(state)
     _read_block(state, block, observe, target)
     state.seconds = time.perf_counter() - started

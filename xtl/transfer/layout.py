@@ -19,6 +19,7 @@ from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..data.prepared import Prepared
 from ..data.preparation import Preparation, needed_splits, prepare
+from ..data.held import Held, with_held
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
 from ..encoder.packing import check_packing
 from ..encoder.checks import check_encoder
@@ -31,7 +32,8 @@ from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
 from .workspace import Workspace, epoch_cost
-from .places import data_settings, pinned, used_tasks
+from .places import data_settings, pinned, study_held, used_tasks
+from .beside import selection_costs
 
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
@@ -57,10 +59,13 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
+    held = Held(preparation, study.design.targets)
+    prepared = with_held(prepared, held, study_held(study), recipes, [], [], progress)
     def epoch(name): return epoch_cost(shape, prepared.load(name, 'train', study.data.source_language))
     study = in_flops(study, {t: epoch(t) for t in used})
     costs = target_costs(study, epoch)
-    return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs))
+    beside = dict(selection=selection_costs(study, prepared, shape))
+    return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs), beside)
 
 # %% ../../nbs/transfer/15_layout.ipynb #1a2b3c4d
 def lay_out(
@@ -84,11 +89,11 @@ def _keep(space: Workspace) -> None:
     with write_aside(space.out/'study.yaml') as aside: aside.write_text(text, encoding='utf-8')
     write_json(space.out/'versions.json', {p: version(p) for p in PACKAGES})
     write_json(space.out/'data.json', prepared.records)
-    plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets))
+    plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets, space.beside))
     with write_aside(space.out/'plan.parquet') as aside: plan.to_parquet(aside)
     write_json(space.out/'workspace.json', dict(
         folders=prepared.folders, missing=prepared.missing, identity=space.identity, shape=asdict(space.shape),
-        target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
+        target_costs=space.target_costs, phase2_budgets=space.phase2_budgets, beside=space.beside))
 
 # %% ../../nbs/transfer/15_layout.ipynb #a133c971
 def open_workspace(
@@ -101,4 +106,5 @@ def open_workspace(
     kept = read_json(out/'workspace.json')
     prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'])
     study, shape = read_study(str(out/'study.yaml'), look=False), Shape(**kept['shape'])
-    return Workspace(out, study, prepared, kept['identity'], shape, kept['target_costs'], tuple(kept['phase2_budgets']))
+    costs, lengths = kept['target_costs'], tuple(kept['phase2_budgets'])
+    return Workspace(out, study, prepared, kept['identity'], shape, costs, lengths, kept['beside'])

@@ -26,6 +26,7 @@ from ..training.schedules import Schedule
 from ..training.state import Checkpoints, State, load_state, save_state
 from ..training.batches import TrainSettings
 from ..training.table import encoder_weights
+from ..training.pauses import Pauses
 from ..training.loop import sources_of, start, train
 from .workspace import Workspace, epoch_cost
 
@@ -61,10 +62,11 @@ def advance(
     rate: Callable,           # Learning rate after so many operations
     settings: TrainSettings,  # Seed and so on
     trim: bool = True,        # Whether it shall end on its target to an item; a trunk, which goes on, need not
+    pauses: Pauses | None = None, # Where it halts to be looked at
 ) -> State:
     "A run that goes on from a state, with checkpoints, and whoever observes is told."
     step.tell(state)
-    train(state, sources, target, rate, settings, trim, step.checkpoints, step.observe)
+    train(state, sources, target, rate, settings, trim, step.checkpoints, step.observe, pauses)
     return state
 
 def run_record(

@@ -33,9 +33,14 @@ def _before(result: TargetResult) -> dict: return _record(result, 'phase2.json')
 def _flops(record: dict) -> float:
     return float(sum(c['executed_flops'] for c in record['spent'].values()))
 
+def _selected_at(record: dict) -> float:
+    "The share of phase 3 after which its scored state was; all of it where the last state is scored."
+    return record['selection']['chosen']['flops']/_flops(record) if 'selection' in record else 1.0
+
 def _runs(results: list[TargetResult]) -> list[tuple[str, dict]]:
     "The training runs of a cell, each once: their phase and record."
     records = [('intermediate', _before(r)) for r in results] + [('target', _record(r)) for r in results]
+    records += [('selection', r['selection']) for _, r in records if 'selection' in r]
     trained = {record['segments'][-1][0]: (phase, record) for phase, record in records if record['spent']}
     return list(trained.values())
 
@@ -75,6 +80,7 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     evaluation = after['evaluation_seconds'][result.target]
     seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=evaluation)
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), **seconds)
+    table = table.assign(selected_at=_selected_at(after))
     return table.assign(**cell_settings(space, result.target)).astype(_TYPES)
 
 def cell_results(

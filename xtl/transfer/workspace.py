@@ -6,7 +6,7 @@
 __all__ = ['Workspace', 'epoch_cost']
 
 # %% ../../nbs/transfer/10_workspace.ipynb #da47eff9
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Workspace:
     shape: Shape           # Of the encoder
     target_costs: dict     # Target -> operations of its own phase 3; 0 for retrieval
     phase2_budgets: tuple[float, ...] # Every length of phase 2 in the study, in operations, smallest first
+    beside: dict = field(default_factory=dict) # Phase besides the two, such as 'selection' -> target -> operations
 
     @property
     def store(self) -> Store:
