@@ -1,6 +1,7 @@
-"Phase 3 beyond the protocol: a state that is chosen by development rows, whose choice survives kills and damage."
+"Phase 3 beyond the protocol: a state that is chosen by development rows, whose choice survives kills and damage; few shots."
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -8,21 +9,30 @@ import pytest
 import yaml
 from studies import tiny
 
+from xtl.analysis.tables import read_outcome
 from xtl.cli.main import answer
 from xtl.core.errors import UserError
+from xtl.data.held import Held, row_texts, shot_sources
+from xtl.data.preparation import Preparation, to_tokenise
+from xtl.encoder.loading import load_tokenizer
+from xtl.report.findings import encoder_kind, find
+from xtl.report.shots import table_shots
 from xtl.study.designs import cells
 from xtl.study.presets import read_study, study_from
+from xtl.tasks.paper import TARGETS
+from xtl.transfer.beside import shot_rows
 from xtl.transfer.cell import run_cell, target_step
+from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out, open_workspace
 from xtl.transfer.phase3 import target_run
-from xtl.transfer.places import study_held
+from xtl.transfer.places import data_settings, study_held
 from xtl.transfer.results import write_cell
 
 
-def small(name, **phase3):
-    "One target and no phase 2."
-    design = {'intermediate': [], 'targets': ['xnli'], 'n_tasks': [0], 'controls': ['none'], 'budgets': []}
-    return study_from(tiny(name=name, design=design, data={'languages': ['qab'], 'max_test': 30}, phase2={}, device={'checkpoint_seconds': 1e-3},
+def small(name, targets=('xnli',), **phase3):
+    "A target or two, and no phase 2."
+    design = {'intermediate': [], 'targets': list(targets), 'n_tasks': [0], 'controls': ['none'], 'budgets': []}
+    return study_from(tiny(name=name, design=design, data={'languages': ['qab', 'qcc'], 'max_test': 30}, phase2={}, device={'checkpoint_seconds': 1e-3},
                            phase3={'target_flops': 6e9} | phase3), name)
 
 
@@ -155,3 +165,102 @@ def test_a_plan_tells_what_choosing_costs(capsys):
     assert answer([*words, '--set', 'phase3.select=english-dev']) == (0, '')
     assert 'reading development rows, to choose states: ' in capsys.readouterr().out
     assert "of which 'tydiqa' has none" in answer(['plan', 'xtreme-base', '--set', 'phase3.select=english-dev'])[1]
+
+
+# Few shots
+
+@pytest.fixture(scope='module')
+def few(undisturbed, tmp_path_factory):
+    "A study with shots, run, in the world of the other."
+    out = tmp_path_factory.mktemp('few')/'out'
+    shutil.copytree(undisturbed[0].out/'store', out/'store', ignore=shutil.ignore_patterns('target'))
+    space = lay_out(small('few', ['panx', 'xquad', 'tatoeba'], shots=[4, 16, 1000], shot_epochs=3), out)
+    cell, = cells(space.study)
+    write_cell(space, cell, run_cell(space, cell))
+    collect(out)
+    return space, out/'cells'/cell.name
+
+
+def test_each_number_of_shots_has_rows_of_its_own(few):
+    space, folder = few
+    results = pd.read_parquet(space.out/'results.parquet')
+    held = {t: sorted(set(zip(r.language, r.shots))) for t, r in results.groupby('target')}
+    assert held['panx'] == [('qaa', 0), *((c, n) for c in ('qab', 'qcc') for n in (0, 4, 16))]
+    assert {n for t in ('xquad', 'tatoeba') for _, n in held[t]} == {0}
+    why = {(m['task'], m['language'], m['why']) for m in space.prepared.missing}
+    assert ('panx', 'qab', '120 rows are fewer than 1000') in why and {t for t, *_ in why} == {'panx', 'xquad'}
+    assert {p.name for p in (folder/'shots').rglob('test-*.tsv')} == {'test-qab.tsv', 'test-qcc.tsv'}
+    assert not space.store.path(target_step(space, cells(space.study)[0], 'panx').model).exists()
+
+
+def test_shots_are_in_plan_and_ledger_and_in_no_other_phase(few):
+    space, folder = few
+    ledger, plan, results = (pd.read_parquet(p) for p in (folder/'ledger.parquet', space.out/'plan.parquet', folder/'results.parquet'))
+    spent = ledger[ledger.phase == 'shots']
+    assert sorted(spent.task) == sorted(f'panx/{c}/{n}' for c in ('qab', 'qcc') for n in (4, 16))
+    assert 1 <= spent.executed_flops.sum()/plan.shots.sum() < 1.5 and plan.shots.tolist() == plan.to_do_shots.tolist()
+    flops = results[results.target == 'panx'].groupby(['language', 'shots']).flops_target.first()
+    assert flops['qab', 16] - flops['qab', 0] == spent.set_index('task').executed_flops['panx/qab/16'] and flops['qaa', 0] == flops['qab', 0]
+    segments = pd.read_parquet(folder/'segments.parquet')
+    assert segments[segments.phase == 'shots'].executed_flops.sum() == spent.executed_flops.sum()
+
+
+def test_shots_are_no_test_rows_and_fewer_are_the_first_of_more(few):
+    space, _ = few
+    work = Held(Preparation(data_settings(space.study), space.store, load_tokenizer('mini'), space.identity['fingerprint']), ('panx',))
+    recipe = space.recipe('panx')
+    tests, place = work.barred('token', 'qab', recipe), shot_sources(TARGETS['panx'], 'qab')[-1]
+    pool = to_tokenise(work.whole, place, 'validation', 'qab', recipe)[0].rows
+    said = dict(zip(pool.ids, row_texts(pool, 'token')))
+    drawn = space.prepared.load('panx', 'shots-0', 'qab').gold
+    assert len(tests) > 100 and not {said[i] for i in drawn.id} & tests
+    four, sixteen = (shot_rows(space.prepared, 'panx', 0, 'qab', n).gold.id.tolist() for n in (4, 16))
+    assert sixteen[:4] == four and sixteen == drawn.id.tolist()[:16]
+
+
+def test_shots_change_nothing_that_is_zero_shot_and_no_shot_is_counted_as_zero_shot(few, tmp_path):
+    space, folder = few
+    bare = replace(space, study=space.study.but(phase3=dict(shots=[0], shot_epochs=10)), out=tmp_path/'out')
+    cell, = cells(bare.study)
+    write_cell(bare, cell, run_cell(bare, cell))
+    keys = ['target', 'language', 'metric']
+    zero, alone = (pd.read_parquet(s.out/'cells'/cell.name/'results.parquet').query('shots == 0').set_index(keys).score for s in (space, bare))
+    assert zero.equals(alone)
+    outcome = read_outcome(space.out)
+    assert set(outcome.results.shots) == {0} and set(outcome.taught.shots) == {4, 16}
+    page = table_shots(find(space.out)).data
+    assert 'panx' in page and 'Too few rows, or none, to draw from: panx in qab, qcc; xquad in qab, qcc.' in page
+
+
+def test_a_language_trained_in_is_never_counted_as_zero_shot(tmp_path):
+    rows = [dict(study='s', cell='none-r0', control='none', budget_flops=0., n_tasks=0, tasks='', subset=0, seed=0, trunk='', encoder='e', target=t,
+                 language=c, tier='low', metric='f1', score=50., flops_intermediate=0., flops_target=1., seconds=1., shots=n)
+            for t, c, n in [('panx', 'en', 0), ('panx', 'sw', 0), ('panx', 'sw', 10), ('panx', 'yo', 0), ('udpos', 'sw', 0)]]
+    pd.DataFrame(rows).to_parquet(tmp_path/'results.parquet')
+    read = [dict(task='panx', part='train', language=c) for c in ('en', 'yo')] + [dict(task='panx', part='test', language='sw')]
+    (tmp_path/'data.json').write_text(json.dumps(read))
+    outcome = read_outcome(tmp_path)
+    assert [(r.target, r.language) for r in outcome.results.itertuples()] == [('panx', 'en'), ('panx', 'sw'), ('udpos', 'sw')]
+    assert [(r.target, r.language, r.shots) for r in outcome.taught.itertuples()] == [('panx', 'sw', 10), ('panx', 'yo', 0)]
+
+
+def test_shots_have_no_effect_without_rows_or_targets_that_are_trained(few, tmp_path):
+    space, _ = few
+    with pytest.raises(UserError, match='`phase3.shots` has an effect only with a target that is trained'):
+        space.study.but(design=dict(targets=['tatoeba']))
+    with pytest.raises(UserError, match='`phase3.shot_epochs` has an effect only with a number above 0'):
+        space.study.but(phase3=dict(shots=[]))
+    shutil.copytree(space.out/'store', tmp_path/'out'/'store')
+    with pytest.raises(UserError, match="no target has rows to draw them from: 'xquad' has neither training nor validation"):
+        lay_out(space.study.but(design=dict(targets=['xquad'])), tmp_path/'out')
+
+
+def test_a_plan_tells_what_shots_cost(capsys):
+    assert answer(['plan', 'xtreme-base', '--targets', 'panx', '--n-tasks', '0', '--seeds', '0', '--set', 'phase3.shots=[10]']) == (0, '')
+    assert 'few-shot training: ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('source, kind', [('qaa', 'mini'), ('en', 'small')])
+def test_the_encoder_mini_on_real_languages_is_small_and_makes_up_no_world(tmp_path, source, kind):
+    (tmp_path/'study.yaml').write_text(f'{{name: s, encoder: {{name: mini}}, data: {{source_language: {source}}}}}')
+    assert encoder_kind(read_outcome(tmp_path)) == kind

@@ -36,7 +36,8 @@ def plan_text(
                    if (total := sum(r[phase] for r in rows)))
     return f'{table}\n\n{len(rows)} cells; {phase2}; {phase3}; together {together:.3g} FLOPs to be done{more}'
 
-BESIDE_TEXT = {'selection': 'reading development rows, to choose states'} # In no budget
+BESIDE_TEXT = { # In no budget
+    'selection': 'reading development rows, to choose states', 'shots': 'few-shot training'}
 
 def lengths_text(
     rows: list[dict], # Of `phase2_lengths`

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'DEVELOPMENT', 'SCORED', 'XLM_R', 'ENCODERS', 'MOST_EPOCHS', 'LEAST_STEPS', 'epoch_on_paper',
-           'selection_on_paper', 'scoring_on_paper', 'phase2_lengths']
+           'selection_on_paper', 'shots_on_paper', 'scoring_on_paper', 'phase2_lengths']
 
 # %% ../../nbs/study/45_paper.ipynb #893dac81
-from ..tasks.paper import TRAINING_ROWS, task
+from ..tasks.paper import TARGETS, TRAINING_ROWS, task
 from ..tasks.recipes import recipe
+from ..data.held import shot_sources
 from ..training.cost import Shape
 from ..training.mixture import task_shares
 from .settings import Study
@@ -48,6 +49,8 @@ def epoch_on_paper(
     rows = min(TRAINING_ROWS[name], study.data.max_train or TRAINING_ROWS[name])
     return rows, 3*_passing(shape, rows*texts, tokens)
 
+
+# %% ../../nbs/study/45_paper.ipynb #48d0d23f
 def selection_on_paper(
     study: Study, # The study
     shape: Shape, # Of its encoder
@@ -58,6 +61,19 @@ def selection_on_paper(
         rows = min(DEVELOPMENT[name], data.max_test or DEVELOPMENT[name])
         return how.checkpoints*_passing(shape, rows, PUBLISHED[name][0])
     return {t: cost(t) for t in study.design.targets if t in DEVELOPMENT} if how.select != 'last' else {}
+
+def shots_on_paper(
+    study: Study, # The study
+    shape: Shape, # Of its encoder
+) -> dict[str, float]: # Target -> operations in each training; those whose data sets have rows to draw
+    "What few-shot training costs in all languages of a target."
+    data, how, found = study.data, study.phase3, {}
+    for name in (t for t in study.design.targets if any(how.shots) and t in TARGETS and task(t).train):
+        spoken = [c for c in task(name).languages if c != data.source_language and shot_sources(task(name), c)]
+        some = [c for c in spoken if data.languages is None or c in data.languages]
+        tokens, texts = PUBLISHED[name]
+        if some: found[name] = 3*how.shot_epochs*len(some)*_passing(shape, sum(how.shots)*texts, tokens)
+    return found
 
 def scoring_on_paper(
     study: Study, # The study

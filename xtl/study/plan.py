@@ -97,13 +97,17 @@ def plan_rows(
 
 
 # %% ../../nbs/study/40_plan.ipynb #787c4832
-BESIDE = ('selection',) # What is computed beside the two phases of training
+BESIDE = ('selection', 'shots') # What is computed beside the two phases of training
 
 def _beside(own: dict, beside: dict, sets: dict[str, str], known: dict) -> dict:
     "What a cell computes besides its two phases, once a training, and what of that no earlier cell did."
     found = {}
     for phase in BESIDE:
-        each = {key: cost for key in own for t, cost in reversed(beside.get(phase, {}).items()) if sets[t] == key[2]}
+        costs, each = beside.get(phase, {}), {}
+        for key in own:
+            of = [cost for t, cost in costs.items() if sets[t] == key[2]]
+            # a state is chosen once for all targets of a training, shots are each target's own
+            if of: each[key] = of[0] if phase == 'selection' else sum(of)
         new, before = {k: c for k, c in each.items() if k not in known.get(phase, ())}, known.setdefault(phase, set())
         found |= {phase: sum(each.values(), 0.0), f'to_do_{phase}': sum(new.values(), 0.0)}
         before |= new.keys()

@@ -19,7 +19,7 @@ from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..data.prepared import Prepared
 from ..data.preparation import Preparation, needed_splits, prepare
-from ..data.held import Held, with_held
+from ..data.held import Held, check_shots, with_held
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
 from ..encoder.packing import check_packing
 from ..encoder.checks import check_encoder
@@ -32,8 +32,8 @@ from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
 from .workspace import Workspace, epoch_cost
-from .places import data_settings, pinned, study_held, used_tasks
-from .beside import selection_costs
+from .places import data_settings, pinned, study_draws, study_held, used_tasks
+from .beside import selection_costs, shot_costs
 
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
@@ -60,11 +60,12 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
     held = Held(preparation, study.design.targets)
-    prepared = with_held(prepared, held, study_held(study), recipes, [], [], progress)
+    prepared = with_held(prepared, held, study_held(study), recipes, *study_draws(study), progress)
+    if any(study.phase3.shots): check_shots(prepared)
     def epoch(name): return epoch_cost(shape, prepared.load(name, 'train', study.data.source_language))
     study = in_flops(study, {t: epoch(t) for t in used})
     costs = target_costs(study, epoch)
-    beside = dict(selection=selection_costs(study, prepared, shape))
+    beside = dict(selection=selection_costs(study, prepared, shape), shots=shot_costs(study, prepared, shape))
     return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs), beside)
 
 # %% ../../nbs/transfer/15_layout.ipynb #1a2b3c4d

@@ -142,7 +142,8 @@ def model(self: TargetRun) -> 'TargetModel':
 @patch
 def trained(self: TargetRun, into: Path | None) -> tuple[TransferModel, dict]:
     "The model after its training, which the store may keep, and its record."
-    if {*self.targets} & {*self.space.study.device.keep}:
+    how = self.space.study
+    if {*self.targets} & {*how.device.keep} or any(how.phase3.shots): # few-shot training goes on from the model
         with obtained(self.space.store, self.model) as folder:
             if into and self.begin: shutil.copy(folder/'phase2.json', into/'phase2.json')
             return load_tuned(self.space, self.targets[0], folder), read_json(folder/'run.json')
