@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BESIDE_TEXT', 'WRITTEN', 'Device', 'Power', 'Yaml', 'plan_text', 'lengths_text', 'size_text', 'together_text',
-           'disk_text', 'measured_speed', 'hours_text', 'plan_command']
+           'disk_text', 'memory_text', 'measured_speed', 'hours_text', 'plan_command']
 
 # %% ../../nbs/cli/20_plan.ipynb #0923991b
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core.errors import UserError, closest
-from .ahead import costs_ahead
+from .ahead import costs_ahead, phase_shapes
 from .beside import beside_ahead
 from .app import (
     Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Packs, Seeds, Settings, StudyName, Targets,
@@ -77,6 +77,17 @@ def disk_text(
     at_once = f"at most {size_text(disk.store)} for trunks' states and encoders at any one time"
     return (f'disk: {at_once} and {size_text(disk.checkpoints)} for checkpoints; {size_text(disk.further)} more for '
             f'each further cell at a time; besides data and predictions')
+
+# %% ../../nbs/cli/20_plan.ipynb #8b10824d
+def memory_text(
+    two,   # `Shape` of the encoder as phase 2 trains it
+    three, # And as phase 3 does
+) -> str:
+    "What a device holds in training, besides what the layers hold."
+    def held(shape): return 4*shape.parameters + 12*(shape.parameters if shape.trained is None else shape.trained)
+    sizes = [size_text(held(shape)) for shape in (two, three)]
+    each = sizes[0] if sizes[0] == sizes[1] else f'{sizes[0]} in phase 2, {sizes[1]} in phase 3'
+    return f'memory: at most {each} for weights, gradients and moments, besides what the layers hold of a batch'
 
 # %% ../../nbs/cli/20_plan.ipynb #b4df93fe
 WRITTEN = 2**30 # Bytes a second that are written and sealed; a guess, disks differ
@@ -185,12 +196,14 @@ def plan_command(
     if yaml: return say(study_yaml(chosen, comments=True), end='')
     chosen, costs, shape, sizes = costs_ahead(chosen)
     sets = training_sets(chosen)
-    rows = plan_rows(chosen, costs, sets, beside_ahead(chosen, shape))
+    two, three = phase_shapes(chosen, shape)
+    rows = plan_rows(chosen, costs, sets, beside_ahead(chosen, three))
     lengths = phase2_lengths(chosen, sizes)
     say('\n\n'.join(filter(None, [plan_text(rows), lengths_text(lengths), _power(chosen, power)])) + '\n')
     if together := together_text(sets): say(together)
-    disk = disk_needed(chosen, costs, shape.parameters)
+    disk = disk_needed(chosen, costs, two.parameters, two.trained)
     say(disk_text(disk))
+    say(memory_text(two, three))
     if device:
         to_do = sum(r[f'to_do_{phase}'] for r in rows for phase in ('intermediate', 'target', *BESIDE))
         each = scoring_on_paper(chosen, shape)

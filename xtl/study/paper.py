@@ -10,7 +10,7 @@ __all__ = ['PUBLISHED', 'DEVELOPMENT', 'SCORED', 'XLM_R', 'ENCODERS', 'MOST_EPOC
 from ..tasks.paper import TARGETS, TRAINING_ROWS, task
 from ..tasks.recipes import recipe
 from ..data.held import shot_sources
-from ..training.cost import Shape
+from ..training.cost import Shape, encoder_flops
 from ..training.mixture import task_shares
 from .settings import Study
 from .designs import cells
@@ -47,7 +47,7 @@ def epoch_on_paper(
     "What one epoch of a task's published rows costs; texts longer than the recipe allows are cut in windows."
     tokens, texts = PUBLISHED[name]
     rows = min(TRAINING_ROWS[name], study.data.max_train or TRAINING_ROWS[name])
-    return rows, 3*_passing(shape, rows*texts, tokens)
+    return rows, rows*texts*encoder_flops(shape, [tokens])
 
 
 # %% ../../nbs/study/45_paper.ipynb #48d0d23f
@@ -72,7 +72,8 @@ def shots_on_paper(
         spoken = [c for c in task(name).languages if c != data.source_language and shot_sources(task(name), c)]
         some = [c for c in spoken if data.languages is None or c in data.languages]
         tokens, texts = PUBLISHED[name]
-        if some: found[name] = 3*how.shot_epochs*len(some)*_passing(shape, sum(how.shots)*texts, tokens)
+        rows = sum(how.shots)*texts*len(some)
+        if some: found[name] = how.shot_epochs*rows*encoder_flops(shape, [tokens])
     return found
 
 def scoring_on_paper(

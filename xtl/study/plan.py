@@ -177,9 +177,11 @@ def disk_needed(
     study: Study,                   # The study
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval
     parameters: int,                # Weights of the encoder, embeddings included
+    trained: int | None = None,     # Of these, what phase 2 trains; all by default
 ) -> Disk:
     "What a study takes on disk besides its data and predictions, cell after cell."
-    state, encoder, keep = 12*parameters, 4*parameters, study.device.keep
+    encoder, keep = 4*parameters, study.device.keep
+    state = encoder + 8*(parameters if trained is None else trained)
     trunked, planned = study.phase2.schedule == 'trunk', [c for c in cells(study) if c.tasks]
     lengths = {c.name: _lengths(study, c, target_costs) for c in planned}
     every = sorted({l for own in lengths.values() for l in own})

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Places', 'LanguageCode', 'LanguageCodes', 'Shots', 'Kept', 'WITHOUT_EFFECT', 'OwnLanguages', 'OwnTasks', 'ELSEWHERE',
-           'EncoderSettings', 'DataPlaces', 'Mixture', 'Phase2', 'Phase3', 'Retrieval', 'Device', 'Study']
+           'EncoderSettings', 'DataPlaces', 'Mixture', 'Phase2', 'Phase3', 'LoraSettings', 'Retrieval', 'Device',
+           'Study']
 
 # %% ../../nbs/study/10_settings.ipynb #865e4c97
 from collections.abc import Callable
@@ -137,6 +138,16 @@ class Phase3(Group):
 
 # %% ../../nbs/study/10_settings.ipynb #74c6043e
 @dataclass(frozen=True, config=CHECKED)
+class LoraSettings(Group):
+    "Low-rank adapters (LoRA, by peft) that are trained in place of the encoder's weights, and merged into them."
+    called: ClassVar[str] = 'lora'
+    rank: Whole = 0                    # Width of the adapters; 0: all weights are trained
+    alpha: Positive = 16.0             # Adapters count alpha/rank times
+    dropout: Share = 0.0               # Share of their input that is dropped in training
+    # Phases that train adapters: 'phase2', 'phase3' (few-shot training included)
+    phases: Annotated[tuple[Literal['phase2', 'phase3'], ...], Field(min_length=1), AfterValidator(once)] = ('phase3',)
+
+@dataclass(frozen=True, config=CHECKED)
 class Retrieval(Group):
     "How sentences are embedded and matched."
     called: ClassVar[str] = 'retrieval'
@@ -197,6 +208,7 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('phase3.shots', lambda s: any(task(t).train for t in s.design.targets), 'a target that is trained'),
     ('phase3.shot_epochs', lambda s: any(s.phase3.shots), 'a number above 0 in `phase3.shots`'),
     ('phase3.checkpoints', lambda s: s.phase3.select == 'english-dev', '`phase3.select: english-dev`'),
+    *((f'lora.{name}', lambda s: s.lora.rank > 0, 'a `lora.rank` above 0') for name in ('alpha', 'dropout', 'phases')),
     ('encoder.revision', _from_hub, 'an encoder from the Hub'),
     ('data.revisions', lambda s: s.data.source == 'hub', '`data.source: hub`'),
 )
@@ -293,6 +305,7 @@ class Study(Group):
     mixture: Mixture = field(default_factory=Mixture)       # How several intermediate tasks share the compute
     phase2: Phase2 = field(default_factory=Phase2)          # Training on intermediate tasks
     phase3: Phase3 = field(default_factory=Phase3)          # Fine-tuning on targets
+    lora: LoraSettings = field(default_factory=LoraSettings) # Low-rank adapters in place of the encoder's weights
     retrieval: Retrieval = field(default_factory=Retrieval) # How sentences are embedded and matched
     device: Device = field(default_factory=Device)          # How the arithmetic is done
 

@@ -16,6 +16,7 @@ from ..core.errors import fingerprint
 from ..data.tokens import Encoded
 from ..data.batches import Sampler
 from ..encoder.heads import HeadSpec
+from ..encoder.lora import add_lora
 from ..encoder.model import TransferModel, loss_sum
 from .cost import NOTHING
 from .state import Checkpoints, State, build_optimizer
@@ -139,7 +140,8 @@ def start(
 ) -> State:
     "A state before its first step, on the device that Accelerate chooses."
     table = encoder.get_input_embeddings()
-    if settings.freeze_embeddings: table.requires_grad_(False)
+    if settings.lora: add_lora(encoder, settings.lora, settings.seed) # which freezes all else
+    elif settings.freeze_embeddings: table.requires_grad_(False)
     elif type(table) is torch.nn.Embedding: # others scale what they look up
         encoder.set_input_embeddings(UsedRows(table, used_tokens(sources, table)))
     if settings.packing: encoder.set_attn_implementation('packed')

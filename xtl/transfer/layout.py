@@ -21,6 +21,7 @@ from ..data.prepared import Prepared
 from ..data.preparation import Preparation, needed_splits, prepare
 from ..data.held import Held, check_shots, with_held
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
+from ..encoder.lora import adapted_modules
 from ..encoder.packing import check_packing
 from ..encoder.checks import check_encoder
 from ..training.cost import Shape, shape_of
@@ -31,7 +32,7 @@ from ..study.settings import Study
 from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
-from .workspace import Workspace, epoch_cost
+from .workspace import Workspace, epoch_cost, trained_shape
 from .places import data_settings, pinned, study_draws, study_held, used_tasks
 from .beside import selection_costs, shot_costs
 
@@ -51,6 +52,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     encoder = load_encoder(study.encoder.name, identity['revision'] or None)
     check_encoder(encoder, tokenizer)
     if study.device.packing: check_packing(encoder.config)
+    if study.lora.rank: adapted_modules(encoder.config)
     shape = shape_of(encoder)
     chosen_layer(study.retrieval.layer, shape.layers)
     settings, used = data_settings(study), used_tasks(study)
@@ -62,10 +64,11 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     held = Held(preparation, study.design.targets)
     prepared = with_held(prepared, held, study_held(study), recipes, *study_draws(study), progress)
     if any(study.phase3.shots): check_shots(prepared)
-    def epoch(name): return epoch_cost(shape, prepared.load(name, 'train', study.data.source_language))
-    study = in_flops(study, {t: epoch(t) for t in used})
-    costs = target_costs(study, epoch)
-    beside = dict(selection=selection_costs(study, prepared, shape), shots=shot_costs(study, prepared, shape))
+    two, three = (trained_shape(study, phase, shape, encoder.config) for phase in ('phase2', 'phase3'))
+    def rows(name): return prepared.load(name, 'train', study.data.source_language)
+    study = in_flops(study, {t: epoch_cost(two, rows(t)) for t in used})
+    costs = target_costs(study, lambda name: epoch_cost(three, rows(name)))
+    beside = dict(selection=selection_costs(study, prepared, three), shots=shot_costs(study, prepared, three))
     return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs), beside)
 
 # %% ../../nbs/transfer/15_layout.ipynb #1a2b3c4d

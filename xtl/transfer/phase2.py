@@ -20,6 +20,7 @@ from ..core.steps import Step, obtain, obtained
 from ..data.tokens import Encoded
 from ..encoder.loading import load_encoder
 from ..encoder.heads import HeadSpec
+from ..encoder.lora import merge_lora
 from ..training.cost import this_device
 from ..training.mixture import task_shares
 from ..training.schedules import Schedule
@@ -93,7 +94,7 @@ class IntermediateRun:
     def settings(self) -> TrainSettings:
         "How it is trained."
         how = self.space.study.phase2
-        return self.space.train_settings(['intermediate', self.seed], how.weight_decay, how.max_grad_norm)
+        return self.space.train_settings('phase2', ['intermediate', self.seed], how.weight_decay, how.max_grad_norm)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -205,6 +206,7 @@ class Cooldown(Training):
         def rate(spent): return schedule.rate(spent, self.budget, end)
         state = advance(self, state, sources, self.budget, rate, self.run.settings)
         if not into: return
+        merge_lora(state.model.encoder)
         save_file(encoder_weights(state.model.encoder), into/'encoder.safetensors')
         heads = {n: t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}
         save_file(heads, into/'heads.safetensors')

@@ -20,6 +20,7 @@ from ..core.files import read_json, write_json
 from ..core.steps import obtain, obtained
 from ..data.prepared import VALIDATION, Prepared
 from ..encoder.heads import HeadSpec
+from ..encoder.lora import merge_lora
 from ..encoder.model import TransferModel
 from ..training.schedules import Schedule
 from ..training.state import State
@@ -107,7 +108,7 @@ class TargetRun(Training):
     def settings(self):
         "How it is trained."
         how, rows = self.space.recipe(self.targets[0]), _training_rows(self.space, self.targets[0])
-        return self.space.train_settings(['target', rows, self.seed], how.weight_decay, how.max_grad_norm)
+        return self.space.train_settings('phase3', ['target', rows, self.seed], how.weight_decay, how.max_grad_norm)
 
     def inputs(self) -> dict:
         study, rows = self.space.study, self.space.prepared.names(*self.targets)
@@ -181,7 +182,9 @@ def _tuned(step: TargetRun, begin: Path | None) -> tuple[State, dict]:
     state = _resumed(step, fresh, chosen)
     def rate(spent): return schedule.rate(spent, step.flops, 0.0)
     advance(step, state, sources, step.flops, rate, settings, pauses=chosen and chosen.pauses())
-    return state, _record(step, state, chosen)
+    record = _record(step, state, chosen)
+    merge_lora(state.model.encoder)
+    return state, record
 
 def _resumed(step: TargetRun, fresh: Callable[[], State], chosen: Selection | None) -> State:
     "Where a run goes on: at its newest checkpoint, unless what was compared before it is lost."
@@ -201,7 +204,8 @@ def _record(step: TargetRun, state: State, chosen: Selection | None) -> dict:
     if chosen is None: return record
     space = step.space
     rows = space.prepared.load(step.targets[0], VALIDATION, space.study.data.source_language)
-    how = selection_record(chosen.choose(state), reading_cost(space.shape, rows), task, step.name, record['device'])
+    cost, seen = reading_cost(space.shape_in('phase3'), rows), chosen.choose(state)
+    how = selection_record(seen, cost, task, step.name, record['device'])
     return record | dict(selection=how)
 
 def _scored(space: Workspace, target: str, model: TransferModel, observe: Callable | None) -> dict:

@@ -20,6 +20,7 @@ from ..core.steps import obtain, obtained
 from ..data.prepared import SHOTS
 from ..data.tokens import Encoded
 from ..encoder.heads import HeadSpec
+from ..encoder.lora import merge_lora
 from ..training.schedules import Schedule
 from ..training.state import State
 from ..training.loop import sources_of, start
@@ -47,7 +48,7 @@ class ShotRun(Training):
     @property
     def flops(self) -> float:
         "Operations of training."
-        return shot_flops(self.space.study, self.space.shape, self.rows)
+        return shot_flops(self.space.study, self.space.shape_in('phase3'), self.rows)
 
     @property
     def task(self) -> str: return f'{self.target}/{self.language}/{self.shots}' # What the ledger calls it
@@ -58,7 +59,7 @@ class ShotRun(Training):
         how, prepared = self.space.recipe(self.target), self.space.prepared
         rows = prepared.name(self.target, f'{SHOTS}-{self.before.seed}', self.language)
         seed = ['shots', rows, self.shots, self.before.seed]
-        return self.space.train_settings(seed, how.weight_decay, how.max_grad_norm)
+        return self.space.train_settings('phase3', seed, how.weight_decay, how.max_grad_norm)
 
     def inputs(self) -> dict:
         test = self.space.prepared.name(self.target, 'test', self.language)
@@ -102,7 +103,9 @@ def trained(self: ShotRun) -> State:
     state, flops = self.checkpoints.resume(fresh.model, settings.weight_decay) or fresh, self.flops
     schedule = Schedule(how.learning_rate, how.warmup*flops, 'linear')
     def rate(spent): return schedule.rate(spent, flops, 0.0)
-    return advance(self, state, sources, flops, rate, settings)
+    advance(self, state, sources, flops, rate, settings)
+    merge_lora(state.model.encoder)
+    return state
 
 # %% ../../nbs/transfer/32_shots.ipynb #6b51b6ff
 def few_shot(
