@@ -172,6 +172,8 @@ class Device(Group):
     # Processes of a cell, each with a GPU of its own; more than one start by Accelerate's launcher
     processes: Count = 1
     checkpoint_seconds: Positive = 600.0 # Time between two checkpoints of a run
+    # Who is told how training goes, in OUT/tracks, offline: 'tensorboard', 'wandb', 'mlflow' or 'trackio'
+    track: Literal['tensorboard', 'wandb', 'mlflow', 'trackio'] | None = None
     # What stays in the store after its last use: 'trunk' (states that a longer budget goes on from),
     # 'intermediate' (encoders after phase 2), or a target (its models after phase 3, which `xtl model` exports)
     keep: Kept = ()
@@ -337,7 +339,7 @@ def but(
 # %% ../../nbs/study/10_settings.ipynb #8eee57a9
 ELSEWHERE = { # Group -> settings that a key holds by content, or that no result depends on
     'encoder': ('name', 'revision'), 'data': ('source', 'revisions', 'sources', 'languages', 'max_train', 'max_test'),
-    'device': ('checkpoint_seconds', 'keep')}
+    'device': ('checkpoint_seconds', 'keep', 'track')}
 
 @patch
 def settings_key(self: Study) -> dict: # Group -> setting -> value, as JSON has them
