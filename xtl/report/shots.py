@@ -27,7 +27,8 @@ def shot_scores(
         columns = pd.MultiIndex.from_frame(panel.pairs[['target', 'language']])
         table = pd.DataFrame(panel.scores, index=panel.cells.cell, columns=columns)
         return table.melt(ignore_index=False, value_name='score').reset_index().rename(columns={'index': 'cell'})
-    few = outcome.taught[outcome.taught.get('shots', 0) > 0]
+    few = outcome.taught
+    few = few[few.shots > 0] if 'shots' in few else few[:0]
     if not len(few): return pd.DataFrame(columns=[*keys, 'shots', 'score', 'zero_shot'])
     zero = scores(outcome.results).set_index(keys).score
     parts = [scores(rows).assign(shots=n) for n, rows in few.groupby('shots')]
