@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 config = ConfigParser(delimiters=['='])
 config.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-lab, slurm = cfg['lab_requirements'].split(), cfg['slurm_requirements'].split()
+lab, slurm, lora, track = (cfg[f'{name}_requirements'].split() for name in ('lab', 'slurm', 'lora', 'track'))
 # A package's page has no files beside it, and there is no address yet that images and notebooks could be linked by
 readme = re.sub(r'!\[[^]]*\]\((?!https?:)[^)]*\)', '', Path('README.md').read_text(encoding='utf-8'))
 readme = re.sub(r'\[([^]]+)\]\((?!https?:|#)[^)]*\)', r'\1', readme)
@@ -21,7 +21,8 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(), # what a worker of a cluster needs, and no more
-    extras_require={'lab': lab, 'slurm': slurm, 'dev': lab + slurm + cfg['dev_requirements'].split()},
+    extras_require={'lab': lab, 'slurm': slurm, 'lora': lora, 'track': track,
+                    'dev': lab + slurm + lora + track + cfg['dev_requirements'].split()},
     packages=find_packages(include=['xtl', 'xtl.*']) + ['xtl.notebooks.experiments', 'xtl.notebooks.report'],
     package_dir={'xtl.notebooks.experiments': 'nbs/experiments', 'xtl.notebooks.report': 'nbs/report'},
     package_data={'xtl': ['mini_encoder/*', 'languages.tsv'], 'xtl.notebooks.experiments': ['*.ipynb'],

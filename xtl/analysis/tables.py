@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATA_COLUMNS', 'LEDGER_COLUMNS', 'CURVE_COLUMNS', 'LAYER_COLUMNS', 'SEGMENT_COLUMNS', 'PLAN_COLUMNS',
-           'INTERMEDIATE_COLUMNS', 'CHANCE', 'Outcome', 'read_outcome']
+           'INTERMEDIATE_COLUMNS', 'CHANCE', 'Outcome', 'trained_in', 'read_outcome']
 
 # %% ../../nbs/analysis/20_tables.ipynb #06cf499b
 from dataclasses import dataclass
@@ -40,7 +40,8 @@ class Outcome:
     settings: dict        # study.yaml
     versions: dict        # Package to version
     data: pd.DataFrame    # A row a data split: `DATA_COLUMNS`
-    results: pd.DataFrame # A row a (cell, target, language, metric)
+    results: pd.DataFrame # A row a (cell, target, language, metric): the source language, and what is zero-shot
+    taught: pd.DataFrame  # The same of languages that a target was trained in: `shots`, 0 where phase 3 had their rows
     ledger: pd.DataFrame  # A row a (cell, phase, task)
     curves: pd.DataFrame  # Training losses
     layers: pd.DataFrame  # Retrieval by layer
@@ -90,6 +91,18 @@ def _json(path: Path, default):
     "What a JSON file holds, or this where there is none."
     return read_json(path) if path.exists() else default
 
+def trained_in(
+    results: pd.DataFrame, # A results table
+    data: pd.DataFrame,    # A row a split: `task`, `part`, `language`
+    source: str,           # The language that targets are trained in
+) -> pd.Series:            # bool, a row of the table
+    "Which scores are not zero-shot: those with shots, and those of other languages that a target has training rows in."
+    read = data[(data.part == 'train') & (data.language != source)]
+    known = {*zip(read.task, read.language)}
+    own = pd.Series([pair in known for pair in zip(results.target, results.language)], results.index, dtype=bool)
+    return own | (results['shots'] > 0 if 'shots' in results else False)
+
+# %% ../../nbs/analysis/20_tables.ipynb #e4803462
 def read_outcome(
     folder: str | Path, # The run's folder
 ) -> Outcome:           # What it holds
@@ -100,12 +113,16 @@ def read_outcome(
     settings = (yaml.safe_load(study.read_text()) if study.exists() else None) or {}
     define(settings.get('languages') or {}, settings.get('tasks') or {})
     rows, space = pd.DataFrame(_json(folder/'data.json', [])), _json(folder/'workspace.json', {})
+    rows = rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows])))
+    source = str((settings.get('data') or {}).get('source_language', 'en'))
     columns = dict(results=RESULT_COLUMNS, ledger=LEDGER_COLUMNS, curves=CURVE_COLUMNS, layers=LAYER_COLUMNS,
                    segments=SEGMENT_COLUMNS, plan=PLAN_COLUMNS, intermediate=INTERMEDIATE_COLUMNS)
     tables = {name: _table(folder/f'{name}.parquet', known) for name, known in columns.items()}
+    taught = trained_in(tables['results'], rows, source)
+    tables |= dict(results=tables['results'][~taught], taught=tables['results'][taught])
     return Outcome(
         folder=folder, settings=settings, versions=_json(folder/'versions.json', {}), **tables,
-        data=rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows]))),
+        data=rows,
         cells=_cell_states(folder, tables['plan'].cell), parameters=space.get('shape', {}).get('parameters'),
         missing=pd.DataFrame(space.get('missing', []), columns=['task', 'split', 'language', 'why']),
-        chance=CHANCE | _commonest(folder/'gold', settings.get('data', {}).get('source_language', 'en')))
+        chance=CHANCE | _commonest(folder/'gold', source))

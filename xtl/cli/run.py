@@ -185,9 +185,11 @@ def prepared_so_far(
 # %% ../../nbs/cli/30_run.ipynb #e41f1640
 def _tell_data(prepared) -> None:
     "Prints what the data lack, and what was dropped from them."
-    for code in sorted({m['language'] for m in prepared.missing}):
-        lacking = sorted({m['task'] for m in prepared.missing if m['language'] == code})
+    few, missing = ([m for m in prepared.missing if (m['split'] == 'shots') == shots] for shots in (True, False))
+    for code in sorted({m['language'] for m in missing}):
+        lacking = sorted({m['task'] for m in missing if m['language'] == code})
         say(f"left out, not in the data: {code} of {', '.join(lacking)}")
+    for m in few: say(f"not all shots of {m['task']} in {m['language']}: {m['why']}")
     for r in prepared.records:
         if not (r['dropped'] or r['realigned']): continue
         changed = f"{r['dropped']} rows dropped, {r['realigned']} answers realigned, of {r['rows']}"
@@ -249,6 +251,8 @@ def run_command(
     say(f"study '{chosen.name}' in {folder}: loading the libraries ...")
     from xtl.execution.worker import Limits
     from xtl.transfer.layout import lay_out
+    from xtl.execution.tracking import check_tracker
+    check_tracker(chosen.device.track)
     cluster, limits = _cluster(workers, scheduler, slurm), Limits(threads, cell_limit, hang_limit)
     say(f"reading the encoder '{chosen.encoder.name}', preparing the data ...")
     if Path(chosen.encoder.name).expanduser().is_dir(): check_fit(chosen)

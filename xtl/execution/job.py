@@ -62,7 +62,8 @@ class Reporter:
         if part == self._now[0] and now - self._written < self.every: return
         self._written = now
         pace = dict(flops_per_second=info['flops']/max(info['seconds'], 1e-9)) if info.get('loss') is not None else {}
-        status = dict(state='running', parts=self._parts, pid=os.getpid()) | pace | info
+        said = {k: v for k, v in info.items() if k != 'norms'} # which trackers read
+        status = dict(state='running', parts=self._parts, pid=os.getpid()) | pace | said
         write_status(self.space.out, self.cell.name, status)
 
     def _part(self, name: str) -> dict: return self._parts.setdefault(name, dict(seconds=0.0, flops=0.0))

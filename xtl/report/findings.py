@@ -145,11 +145,12 @@ def encoder_name(
 def encoder_kind(
     outcome: Outcome, # The run
 ) -> str:             # 'mini' | 'xlm-r-large' | 'published' | 'small' | 'unknown'
-    "The embedded world's encoder, XLM-R Large, another published one, or a small one of the user's."
+    "XLM-R Large, another published one, or a small one; 'mini' for the embedded world, whatever the encoder."
     name = str(setting(outcome, 'encoder', 'name') or encoder_name(outcome))
     made_up = {code for code, language in LANGUAGES.items() if language.world == 'mini'}
-    if outcome.source == 'qaa' or outcome.results.language.astype(str).isin(made_up).any(
-        ) or name == 'mini': return 'mini'
+    seen = {outcome.source, *outcome.results.language.astype(str)}
+    if seen & made_up: return 'mini'
+    if name == 'mini': return 'small' # on real languages, of which it has read none
     if name == 'unknown': return 'unknown'
     if re.search(r'xlm-r(oberta)?-large$', name): return 'xlm-r-large'
     return 'published' if re.search(ENCODERS, name.lower()) else 'small'

@@ -103,6 +103,8 @@ def table_ledger(
     "What was spent, by phase and task."
     ledger = found.outcome.ledger
     if not len(ledger): return missing('Compute ledger: it is empty.')
+    few = ledger.phase == 'shots' # of which each language has a row of its own
+    ledger = ledger.assign(task=ledger.task.where(~few, ledger.task.str.replace(r'/.*/', ', shots: ', regex=True)))
     rows = ledger.groupby(['phase', 'task'], as_index=False)[COUNTED].sum()
     spent = ledger[ledger.phase == 'intermediate'].groupby('cell').executed_flops.sum()
     wanted = found.panel.cells.set_index('cell').budget_flops.reindex(spent.index)

@@ -58,28 +58,32 @@ _TATOEBA = tuple(c for c in XTREME_LANGUAGES if c not in ('en', 'ms', 'my', 'yo'
 _SQUAD = (Source(_XT, 'SQuAD', 'train'),)
 _BITEXT = Columns(('source_sentence', 'target_sentence'))
 
-def _target(name, kind, head, columns, train, config, split, metric, languages, labels=(), **kw):
-    "A target: trained on `train`, scored on a config of XTREME in each language."
+def _target(name, kind, head, columns, train, config, split, metric, languages, labels=(), validation='', **kw):
+    "A target: trained on `train`, scored on a config of XTREME in each language; `validation` names a config, too."
     spoken = tuple(languages.split())
-    return Task(name, head, columns, train, (Source(_XT, config, split),), metric, labels, spoken, kind=kind, **kw)
+    held = (Source(_XT, validation, 'validation'),) if validation else ()
+    return Task(name, head, columns, train, (Source(_XT, config, split),), metric, labels, spoken, kind=kind,
+                validation=held, **kw)
 
 # %% ../../nbs/tasks/30_paper.ipynb #9c1683f2
 TARGETS: dict[str, Task] = {t.name: t for t in (
     _target('xnli', 'natural language inference', 'sequence', Columns(('sentence1', 'sentence2'), 'gold_label'),
             INTERMEDIATE['mnli'].train, 'XNLI', 'test', 'accuracy', 'ar bg de el en es fr hi ru sw th tr ur vi zh',
-            _NLI, train_columns=_PAIR),
+            _NLI, validation='XNLI', train_columns=_PAIR),
     _target('pawsx', 'paraphrase', 'sequence', Columns(('sentence1', 'sentence2'), 'label'),
             (Source(_XT, 'PAWS-X.{code}', 'train'),), 'PAWS-X.{code}', 'test', 'accuracy', 'de en es fr ja ko zh',
-            ('0', '1')),
+            ('0', '1'), validation='PAWS-X.{code}'),
     _target('udpos', 'part-of-speech tagging', 'token', Columns(('tokens',), 'pos_tags'),
             (Source(_XT, 'udpos.{ud}', 'train'),), 'udpos.{ud}', 'test', 'f1',
-            'af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh', UPOS),
+            'af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh', UPOS,
+            validation='udpos.{ud}'),
     _target('panx', 'named entities', 'token', Columns(('tokens',), 'ner_tags'),
-            (Source(_XT, 'PAN-X.{code}', 'train'),), 'PAN-X.{code}', 'test', 'f1', ' '.join(XTREME_LANGUAGES), NER),
+            (Source(_XT, 'PAN-X.{code}', 'train'),), 'PAN-X.{code}', 'test', 'f1', ' '.join(XTREME_LANGUAGES), NER,
+            validation='PAN-X.{code}'),
     _target('xquad', 'question answering', 'span', _QA, _SQUAD, 'XQuAD.{code}', 'validation', 'f1',
-            'ar de el en es hi ru th tr vi zh'),
+            'ar de el en es hi ru th tr vi zh', validation='SQuAD'),
     _target('mlqa', 'question answering', 'span', _QA, _SQUAD, 'MLQA.{code}.{code}', 'test', 'f1',
-            'ar de en es hi vi zh', scored='mlqa'),
+            'ar de en es hi vi zh', scored='mlqa', validation='MLQA.{code}.{code}'),
     _target('tydiqa', 'question answering', 'span', _QA, (Source(_XT, 'tydiqa', 'train'),), 'tydiqa', 'validation',
             'f1', 'ar bn en fi id ko ru sw te'),
     _target('bucc', 'bitext mining', 'retrieval',

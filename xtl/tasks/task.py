@@ -74,6 +74,7 @@ class Task:
     languages: tuple[str, ...] = ('en',)  # Languages it is scored in
     train_columns: Columns | None = None  # Where the training rows have columns of their own
     development: tuple[Source, ...] = ()  # Rows that set a threshold (BUCC)
+    validation: tuple[Source, ...] = ()   # Rows that are neither trained on nor scored, to choose by and draw from
     kind: str = ''                        # What it asks, in words
     scored: str = ''                      # How predictions are scored where the head has several ways
     train_labels: tuple[str, ...] = ()    # Where the training rows have a label set of their own: more options, say

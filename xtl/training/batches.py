@@ -17,8 +17,10 @@ from accelerate import Accelerator
 
 from ..data.batches import Sampler, collate
 from ..encoder.packing import tensors
+from ..encoder.lora import Lora
 from ..encoder.model import label_count
 from .cost import NOTHING, TRAIN, Cost, Shape, batch_cost, shape_of
+from .frozen import adapted_shape
 from .mixture import next_task
 from .state import State
 
@@ -37,6 +39,7 @@ class TrainSettings:
     freeze_embeddings: bool = False # Whether the embedding table stays as it was pretrained
     packing: bool = False          # Whether the encoder reads real tokens alone, without padding
     compile: bool = False          # Whether torch compiles the encoder
+    lora: Lora | None = None       # Adapters that are trained in place of the encoder's weights
 
 # %% ../../nbs/training/50_batches.ipynb #9871b66e
 def micro_batches(
@@ -122,7 +125,9 @@ def batches(
     accelerator: Accelerator,         # Device and processes
 ) -> Iterator[Batch]:
     "The batches that take a run from where it stands to its target."
-    shape, pad = shape_of(state.model.encoder), state.model.encoder.config.pad_token_id
+    encoder = state.model.encoder
+    shape = adapted_shape(encoder.config, settings.lora.rank) if settings.lora else shape_of(encoder)
+    pad = encoder.config.pad_token_id
     shares = {t: s.share for t, s in sources.items()}
     spent, positions = {t: c.executed_flops for t, c in state.spent.items()}, dict(state.positions)
     while sum(spent.values()) < target:

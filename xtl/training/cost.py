@@ -25,6 +25,8 @@ class Shape:
     layers: int     # Layers
     width: int      # Of the hidden state
     parameters: int # All of its weights, the embeddings too: what it takes to store it
+    backward: int | None = None # Weights that the backward pass multiplies by; none: twice those of the forward pass
+    trained: int | None = None  # Weights with gradients and moments; none: all
 
 def _passes_through(name: str, config) -> int:
     "How often a text passes a linear map: ALBERT's layers share theirs, X-MOD's have some for other languages."
@@ -59,9 +61,10 @@ def encoder_flops(
     lengths: np.ndarray, # Tokens of each row
     passes: int = TRAIN, # `TRAIN` or `FORWARD`
 ) -> float:
-    "Operations of the encoder on some rows: `passes` times 2Ns + 4Lds² summed over the rows."
-    s = np.asarray(lengths, np.float64)
-    return float(passes*(2*shape.weights*s + 4*shape.layers*shape.width*s**2).sum())
+    "Operations of the encoder on some rows: `passes` times 2Ns + 4Lds², or 2(N + B)s + 12Lds², summed over the rows."
+    s, weights = np.asarray(lengths, np.float64), passes*shape.weights
+    if shape.backward is not None and passes == TRAIN: weights = shape.weights + shape.backward
+    return float((2*weights*s + passes*4*shape.layers*shape.width*s**2).sum())
 
 # %% ../../nbs/training/10_cost.ipynb #83a26715
 def head_flops(

@@ -25,6 +25,7 @@ from .workspace import Workspace
 from .phase2 import Cooldown, IntermediateRun
 from .learned import intermediate_scores
 from .phase3 import TargetRun, target_run
+from .shots import few_shot
 
 # %% ../../nbs/transfer/40_cell.ipynb #55ddb3a2
 def planned_cell(
@@ -48,6 +49,7 @@ class TargetResult:
     target: str          # Which
     folder: Path         # What `target_run` gave, for this target and others of its training set
     intermediate: Path | None = None # What `intermediate_scores` gave
+    shots: tuple = ()    # Language, number of shots and folder of each of its few-shot runs
 
 def _told(observe: Callable | None, phase: str, of: str) -> Callable | None:
     "Who observes, with the phase and what is trained."
@@ -61,7 +63,11 @@ def _results(space: Workspace, cell: Cell, observe: Callable | None) -> list[Tar
         begin = Cooldown(space, run, two, observe=_told(observe, 'intermediate', '+'.join(cell.tasks))) if two else None
         scored = target_run(space, targets, begin, three, cell.seed, _told(observe, 'target', '+'.join(targets)))
         learned = intermediate_scores(begin) if begin and space.study.phase2.score_intermediate else None
-        found += [TargetResult(target, scored, learned) for target in targets]
+        few = {}
+        if any(space.study.phase3.shots):
+            before = TargetRun(space, targets, begin, three, cell.seed)
+            few = few_shot(before, _told(observe, 'shots', '+'.join(targets)))
+        found += [TargetResult(target, scored, learned, tuple(few.get(target, ()))) for target in targets]
     if observe: observe(dict(phase='writing', of=cell.name))
     order = space.study.design.targets
     return sorted(found, key=lambda r: order.index(r.target))

@@ -27,8 +27,9 @@ _CELL = {
     'subset': 'Number of the task subset among those of its size',
     'seed': 'Of data order, dropout and heads'}
 _SHARED = {
-    'phase': "'intermediate' (phase 2) or 'target' (phase 3)",
-    'task': "The task; targets that share one training are joined by '+'",
+    'phase': "'intermediate' (phase 2), 'target' (phase 3), 'selection' (development rows read to choose its state) "
+             "or 'shots' (few-shot training after it)",
+    'task': "The task; targets that share one training are joined by '+'; 'panx/sw/10' with ten shots",
     'target': 'The target that was scored',
     'language': 'Code of the language that was scored; the source language is the one that targets are trained in',
     'metric': "'accuracy', 'f1' or 'exact_match'",
@@ -43,7 +44,9 @@ COLUMNS = { # Table -> column -> what stands in it
         **{c: _SHARED[c] for c in ('target', 'language', 'metric', 'score')},
         'tier': "Of the language: 'low', 'mid' or 'high', by the text that the encoder has read in it",
         'flops_intermediate': 'Operations executed in phase 2 for this cell, shared stretches included',
-        'flops_target': 'Operations executed in phase 3 for this target',
+        'flops_target': 'Operations executed in phase 3 for this target, those of its shots included',
+        'shots': 'Rows of the language that phase 3 went on with; 0 is zero-shot, or the source language',
+        'selected_at': 'Share of phase 3 after which its scored state was; 1 where the last state is scored',
         'seconds': 'Of training, both phases', 'evaluation_seconds': 'Of scoring this target, all languages',
         'encoder_revision': 'Commit of the encoder on the Hub; empty for a folder',
         'encoder_fingerprint': "Of the encoder's files",
@@ -81,7 +84,11 @@ COLUMNS |= {
         **{c: meaning for c, meaning in _CELL.items() if c != 'subset'},
         'intermediate': 'Operations planned for phase 2', 'target': 'Operations planned for phase 3',
         'to_do_intermediate': 'Of these, what no earlier cell does',
-        'to_do_target': 'Of these, what no earlier cell does'}}
+        'to_do_target': 'Of these, what no earlier cell does',
+        'selection': 'Operations planned for reading development rows (phase3.select)',
+        'to_do_selection': 'Of these, what no earlier cell does',
+        'shots': 'Operations planned for few-shot training (phase3.shots)',
+        'to_do_shots': 'Of these, what no earlier cell does'}}
 
 # %% ../../nbs/transfer/60_columns.ipynb #9f588045
 @cache

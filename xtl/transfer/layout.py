@@ -19,7 +19,9 @@ from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..data.prepared import Prepared
 from ..data.preparation import Preparation, needed_splits, prepare
+from ..data.held import Held, check_shots, with_held
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
+from ..encoder.lora import adapted_modules
 from ..encoder.packing import check_packing
 from ..encoder.checks import check_encoder
 from ..training.cost import Shape, shape_of
@@ -30,8 +32,9 @@ from ..study.settings import Study
 from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
-from .workspace import Workspace, epoch_cost
-from .places import data_settings, pinned, used_tasks
+from .workspace import Workspace, epoch_cost, trained_shape
+from .places import data_settings, pinned, study_draws, study_held, used_tasks
+from .beside import selection_costs, shot_costs
 
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
@@ -49,6 +52,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     encoder = load_encoder(study.encoder.name, identity['revision'] or None)
     check_encoder(encoder, tokenizer)
     if study.device.packing: check_packing(encoder.config)
+    if study.lora.rank: adapted_modules(encoder.config)
     shape = shape_of(encoder)
     chosen_layer(study.retrieval.layer, shape.layers)
     settings, used = data_settings(study), used_tasks(study)
@@ -57,10 +61,15 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
-    def epoch(name): return epoch_cost(shape, prepared.load(name, 'train', study.data.source_language))
-    study = in_flops(study, {t: epoch(t) for t in used})
-    costs = target_costs(study, epoch)
-    return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs))
+    held = Held(preparation, study.design.targets)
+    prepared = with_held(prepared, held, study_held(study), recipes, *study_draws(study), progress)
+    if any(study.phase3.shots): check_shots(prepared)
+    two, three = (trained_shape(study, phase, shape, encoder.config) for phase in ('phase2', 'phase3'))
+    def rows(name): return prepared.load(name, 'train', study.data.source_language)
+    study = in_flops(study, {t: epoch_cost(two, rows(t)) for t in used})
+    costs = target_costs(study, lambda name: epoch_cost(three, rows(name)))
+    beside = dict(selection=selection_costs(study, prepared, three), shots=shot_costs(study, prepared, three))
+    return Workspace(out, study, prepared, identity, shape, costs, phase2_budgets(study, costs), beside)
 
 # %% ../../nbs/transfer/15_layout.ipynb #1a2b3c4d
 def lay_out(
@@ -84,12 +93,12 @@ def _keep(space: Workspace) -> None:
     with write_aside(space.out/'study.yaml') as aside: aside.write_text(text, encoding='utf-8')
     write_json(space.out/'versions.json', {p: version(p) for p in PACKAGES})
     write_json(space.out/'data.json', prepared.records)
-    plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets))
+    plan = pd.DataFrame(plan_rows(space.study, space.target_costs, space.training_sets, space.beside))
     with write_aside(space.out/'plan.parquet') as aside: plan.to_parquet(aside)
     write_json(space.out/'workspace.json', dict(
         folders=prepared.folders, missing=prepared.missing, rows=prepared.rows,
         identity=space.identity, shape=asdict(space.shape),
-        target_costs=space.target_costs, phase2_budgets=space.phase2_budgets))
+        target_costs=space.target_costs, phase2_budgets=space.phase2_budgets, beside=space.beside))
 
 # %% ../../nbs/transfer/15_layout.ipynb #a133c971
 def open_workspace(
@@ -102,4 +111,5 @@ def open_workspace(
     kept = read_json(out/'workspace.json')
     prepared = Prepared(kept['folders'], read_json(out/'data.json'), kept['missing'], kept['rows'])
     study, shape = read_study(str(out/'study.yaml'), look=False), Shape(**kept['shape'])
-    return Workspace(out, study, prepared, kept['identity'], shape, kept['target_costs'], tuple(kept['phase2_budgets']))
+    costs, lengths = kept['target_costs'], tuple(kept['phase2_budgets'])
+    return Workspace(out, study, prepared, kept['identity'], shape, costs, lengths, kept['beside'])

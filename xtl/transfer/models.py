@@ -95,7 +95,8 @@ def _table(rows: list[dict]) -> str:
 def _scores(trained: Trained) -> list[dict]:
     "A row a language: its tier, and every metric in points."
     table = pd.read_parquet(cell_folder(trained.space, trained.cell)/'results.parquet')
-    wide = table[table.target == trained.target].pivot_table('score', ['language', 'tier'], 'metric').reset_index()
+    own = table[(table.target == trained.target) & (table.shots == 0)]
+    wide = own.pivot_table('score', ['language', 'tier'], 'metric').reset_index()
     def row(r): return {n: f'{v:.2f}' if isinstance(v, float) else v for n, v in r.items()}
     return [row(r) | dict(language=language(r['language']).name) for r in wide.to_dict('records')]
 

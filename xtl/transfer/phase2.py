@@ -20,12 +20,14 @@ from ..core.steps import Step, obtain, obtained
 from ..data.tokens import Encoded
 from ..encoder.loading import load_encoder
 from ..encoder.heads import HeadSpec
+from ..encoder.lora import merge_lora
 from ..training.cost import this_device
 from ..training.mixture import task_shares
 from ..training.schedules import Schedule
 from ..training.state import Checkpoints, State, load_state, save_state
 from ..training.batches import TrainSettings
 from ..training.table import encoder_weights
+from ..training.pauses import Pauses
 from ..training.loop import sources_of, start, train
 from .workspace import Workspace, epoch_cost
 
@@ -61,10 +63,11 @@ def advance(
     rate: Callable,           # Learning rate after so many operations
     settings: TrainSettings,  # Seed and so on
     trim: bool = True,        # Whether it shall end on its target to an item; a trunk, which goes on, need not
+    pauses: Pauses | None = None, # Where it halts to be looked at
 ) -> State:
     "A run that goes on from a state, with checkpoints, and whoever observes is told."
     step.tell(state)
-    train(state, sources, target, rate, settings, trim, step.checkpoints, step.observe)
+    train(state, sources, target, rate, settings, trim, step.checkpoints, step.observe, pauses)
     return state
 
 def run_record(
@@ -91,7 +94,7 @@ class IntermediateRun:
     def settings(self) -> TrainSettings:
         "How it is trained."
         how = self.space.study.phase2
-        return self.space.train_settings(['intermediate', self.seed], how.weight_decay, how.max_grad_norm)
+        return self.space.train_settings('phase2', ['intermediate', self.seed], how.weight_decay, how.max_grad_norm)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -203,6 +206,7 @@ class Cooldown(Training):
         def rate(spent): return schedule.rate(spent, self.budget, end)
         state = advance(self, state, sources, self.budget, rate, self.run.settings)
         if not into: return
+        merge_lora(state.model.encoder)
         save_file(encoder_weights(state.model.encoder), into/'encoder.safetensors')
         heads = {n: t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}
         save_file(heads, into/'heads.safetensors')

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
 from ..core.steps import ABOUT, obtain, obtained
-from ..data.prepared import Prepared
+from ..data.prepared import VALIDATION, Prepared
 from ..encoder.heads import HeadSpec
+from ..encoder.lora import merge_lora
 from ..encoder.model import TransferModel
 from ..training.schedules import Schedule
 from ..training.state import State
@@ -31,6 +32,8 @@ from ..evaluation.languages import evaluate, evaluate_retrieval
 from ..study.settings import Study
 from .workspace import Workspace
 from .phase2 import Cooldown, Training, advance, encoder_after, run_record
+from .beside import reading_cost
+from .selection import Selection, selection_of, selection_record
 
 # %% ../../nbs/transfer/30_phase3.ipynb #60da9ec6
 def _languages(prepared: Prepared, target: str, observe: Callable | None) -> Iterator[str]:
@@ -105,14 +108,22 @@ class TargetRun(Training):
     def settings(self):
         "How it is trained."
         how, rows = self.space.recipe(self.targets[0]), _training_rows(self.space, self.targets[0])
-        return self.space.train_settings(['target', rows, self.seed], how.weight_decay, how.max_grad_norm)
+        return self.space.train_settings('phase3', ['target', rows, self.seed], how.weight_decay, how.max_grad_norm)
 
     def inputs(self) -> dict:
         study, rows = self.space.study, self.space.prepared.names(*self.targets)
         begin = dict(begin=self.begin and self.begin.name, rows=rows, precision=study.device.precision)
         if not self.flops: return self.space.training_key | begin | dict(retrieval=asdict(retrieval_settings(study)))
         recipe, settings = asdict(self.space.recipe(self.targets[0])), asdict(self.settings)
-        return self.space.training_key | begin | dict(recipe=recipe, flops=self.flops, settings=settings)
+        return self.space.training_key | begin | dict(recipe=recipe, flops=self.flops, settings=settings) | self.chosen
+
+    @property
+    def chosen(self) -> dict:
+        "What the choice of a state depends on, besides the run; nothing where the last one is scored."
+        study, how = self.space.study, self.space.study.phase3
+        if how.select == 'last': return {}
+        rows = self.space.prepared.name(self.targets[0], VALIDATION, study.data.source_language)
+        return dict(select=how.select, checkpoints=how.checkpoints, development=rows, target=self.targets[0])
 
     def compute(self, into: Path | None) -> None:
         if self.flops:
@@ -134,14 +145,15 @@ def model(
 @patch
 def trained(self: TargetRun, into: Path | None) -> tuple[TransferModel, dict]:
     "The model after its training, which the store may keep, and its record."
-    if {*self.targets} & {*self.space.study.device.keep}:
+    how = self.space.study
+    if {*self.targets} & {*how.device.keep} or any(how.phase3.shots): # few-shot training goes on from the model
         with obtained(self.space.store, self.model) as folder:
             if into and self.begin: shutil.copy(folder/'phase2.json', into/'phase2.json')
             return load_tuned(self.space, self.targets[0], folder), read_json(folder/'run.json')
     with obtained(self.space.store, self.begin) if self.begin else nullcontext() as begin:
         if begin and into: shutil.copy(begin/'run.json', into/'phase2.json')
-        state = _tuned(self, begin)
-    return state.model, _record(self, state)
+        state, record = _tuned(self, begin)
+    return state.model, record
 
 @patch
 def retrieved(self: TargetRun, into: Path | None) -> tuple[dict, dict]:
@@ -160,24 +172,42 @@ def _timed(targets: tuple[str, ...], score: Callable) -> tuple[dict, dict]:
         seconds[target] = time.perf_counter() - started
     return found, seconds
 
-def _tuned(step: TargetRun, begin: Path | None) -> State:
-    "The model after its training."
+def _tuned(step: TargetRun, begin: Path | None) -> tuple[State, dict]:
+    "The model after its training, its last state or the one that was chosen, and its record."
     space, first, settings = step.space, step.targets[0], step.settings
     how, encoded = space.recipe(first), space.prepared.load(first, 'train', space.study.data.source_language)
     heads = {HEAD: HeadSpec(encoded.head, len(encoded.labels))}
     schedule = Schedule(how.learning_rate, how.warmup*step.flops, 'linear')
     sources = sources_of({HEAD: encoded}, {HEAD: 1.0}, {HEAD: how.batch_size}, heads, settings.seed)
-    fresh = start(encoder_after(space, begin), heads, sources, settings)
-    state = step.checkpoints.resume(fresh.model, settings.weight_decay) or fresh
+    def fresh(): return start(encoder_after(space, begin), heads, sources, settings)
+    chosen = selection_of(space.study, space.prepared, first, HEAD, step.flops, step.checkpoints.folder)
+    state = _resumed(step, fresh, chosen)
     def rate(spent): return schedule.rate(spent, step.flops, 0.0)
-    return advance(step, state, sources, step.flops, rate, settings)
+    advance(step, state, sources, step.flops, rate, settings, pauses=chosen and chosen.pauses())
+    record = _record(step, state, chosen)
+    merge_lora(state.model.encoder)
+    return state, record
 
-def _record(step: TargetRun, state: State) -> dict:
-    "The record of a training, under the names of the targets that it serves."
+def _resumed(step: TargetRun, fresh: Callable[[], State], chosen: Selection | None) -> State:
+    "Where a run goes on: at its newest checkpoint, unless what was compared before it is lost."
+    begun = fresh()
+    state = step.checkpoints.resume(begun.model, step.settings.weight_decay)
+    if state is None: return begun
+    return state if chosen is None or chosen.covers(state) else fresh()
+
+# %% ../../nbs/transfer/30_phase3.ipynb #320b5c84
+def _record(step: TargetRun, state: State, chosen: Selection | None) -> dict:
+    "The record of a training, under the names of the targets that it serves; its model has the chosen state then."
     record, task = run_record(state, {HEAD: 1.0}), '+'.join(step.targets)
     named = {k: {task: record[k][HEAD]} for k in ('spent', 'shares')}
     curve = [point | dict(task=task) for point in record['curve']]
-    return record | named | dict(curve=curve, segments=[[step.name, state.flops]])
+    record = record | named | dict(curve=curve, segments=[[step.name, state.flops]])
+    if chosen is None: return record
+    space = step.space
+    rows = space.prepared.load(step.targets[0], VALIDATION, space.study.data.source_language)
+    cost, seen = reading_cost(space.shape_in('phase3'), rows), chosen.choose(state)
+    how = selection_record(seen, cost, task, step.name, record['device'])
+    return record | dict(selection=how)
 
 def _scored(space: Workspace, target: str, model: TransferModel, observe: Callable | None) -> dict:
     "A trained target scored in every language."
@@ -194,12 +224,12 @@ class TargetModel(TargetRun):
     def compute(self, into: Path | None) -> None:
         with obtained(self.space.store, self.begin) if self.begin else nullcontext() as begin:
             if begin and into: shutil.copy(begin/'run.json', into/'phase2.json')
-            state = _tuned(self, begin)
+            state, record = _tuned(self, begin)
         if not into: return
         found = {f'encoder.{n}': t for n, t in encoder_weights(state.model.encoder).items()}
         found |= {f'heads.{n}': t.cpu().contiguous() for n, t in state.model.heads.state_dict().items()}
         save_file(found, into/'model.safetensors')
-        write_json(into/'run.json', _record(self, state))
+        write_json(into/'run.json', record)
 
 def load_tuned(
     space: Workspace, # The study

@@ -8,6 +8,7 @@ __all__ = ['TABLES', 'cell_keys', 'cell_key', 'cell_folder', 'stale_cells', 'sta
 
 # %% ../../nbs/transfer/50_results.ipynb #938f8355
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def _settings_key(space: Workspace) -> str:
     return fingerprint([space.study.settings_key(), recipes])
 
 def _rows_key(space: Workspace, tasks: tuple[str, ...]) -> str:
-    return fingerprint(space.prepared.names(*tasks, *space.study.design.targets))
+    held = space.prepared.names(*space.study.design.targets, held=True)
+    return fingerprint(space.prepared.names(*tasks, *space.study.design.targets) | held)
 
 def cell_keys(
     space: Workspace,  # The study
@@ -128,6 +130,9 @@ def write_cell(
     folder = cell_folder(space, cell)
     with write_aside(folder/'predictions') as aside:
         for f in {r.folder for r in results}: shutil.copytree(f/'predictions', aside, dirs_exist_ok=True)
+    few = [(n, f) for r in results for _, n, f in r.shots]
+    with write_aside(folder/'shots') if few else nullcontext() as aside:
+        for n, f in few: shutil.copytree(f/'predictions', aside/str(n), dirs_exist_ok=True)
     tables = dict(results=cell_results(space, cell, results), **{n: f(cell, results) for n, f in TABLES.items() if f})
     for name, table in tables.items():
         with write_aside(folder/f'{name}.parquet') as aside: table.to_parquet(aside)

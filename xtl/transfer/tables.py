@@ -34,9 +34,15 @@ def _before(result: TargetResult) -> dict: return _record(result, 'phase2.json')
 def _flops(record: dict) -> float:
     return float(sum(c['executed_flops'] for c in record['spent'].values()))
 
+def _selected_at(record: dict) -> float:
+    "The share of phase 3 after which its scored state was; all of it where the last state is scored."
+    return record['selection']['chosen']['flops']/_flops(record) if 'selection' in record else 1.0
+
 def _runs(results: list[TargetResult]) -> list[tuple[str, dict]]:
     "The training runs of a cell, each once: their phase and record."
     records = [('intermediate', _before(r)) for r in results] + [('target', _record(r)) for r in results]
+    records += [('selection', r['selection']) for _, r in records if 'selection' in r]
+    records += [('shots', read_json(folder/'run.json')) for r in results for *_, folder in r.shots]
     trained = {record['segments'][-1][0]: (phase, record) for phase, record in records if record['spent']}
     return list(trained.values())
 
@@ -67,9 +73,12 @@ _WHOLE = ('data_max_train', 'data_max_test', 'retrieval_layer') # Columns of who
 _TYPES = dict.fromkeys(_WHOLE, 'Int64') | {'target_epochs': float}
 
 def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.DataFrame:
-    "The scores of one target."
+    "The scores of one target, with shots and without."
     before, after = _before(result), _record(result)
-    table = pd.read_parquet(result.folder/'scores.parquet').query('target == @result.target').reset_index(drop=True)
+    table = pd.read_parquet(result.folder/'scores.parquet').query('target == @result.target').assign(shots=0, more=0.0)
+    few = [pd.read_parquet(folder/'scores.parquet').assign(shots=n, more=_flops(read_json(folder/'run.json')))
+           for _, n, folder in result.shots]
+    table = pd.concat([table, *few], ignore_index=True)
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
         study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
@@ -78,7 +87,8 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
     evaluation = after['evaluation_seconds'][result.target]
     seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=evaluation)
-    table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), **seconds)
+    table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after) + table.pop('more'), **seconds)
+    table = table.assign(selected_at=_selected_at(after))
     return table.assign(**cell_settings(space, result.target)).astype(_TYPES)
 
 def cell_results(
