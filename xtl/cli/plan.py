@@ -179,7 +179,7 @@ def plan_command(
     if yaml: return say(study_yaml(chosen, comments=True), end='')
     chosen, costs, shape, sizes = costs_ahead(chosen)
     rows, sets = plan_rows(chosen, costs), training_sets(chosen)
-    lengths = phase2_lengths(chosen, sizes)
+    lengths = phase2_lengths(chosen.of_arm(next(iter(chosen.arms), '')), sizes)
     say('\n\n'.join(filter(None, [plan_text(rows), lengths_text(lengths), _power(chosen, power)])) + '\n')
     if together := together_text(sets): say(together)
     disk = disk_needed(chosen, costs, shape.parameters)

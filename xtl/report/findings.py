@@ -66,7 +66,8 @@ def find(
 ) -> Findings:       # Everything that the report tells
     "Reads a run and analyses it. Raises `UserError` when there is no such folder."
     outcome = read_outcome(out)
-    panel = score_panel(outcome.results, outcome.source)
+    results = outcome.first_arm(outcome.results)
+    panel = score_panel(results, outcome.source)
     fit = fit_panel(panel) if len(panel.cells) else None
     expected = outcome.settings.get('design', {}).get('controls_expected', {})
     table = lambda compute, *more: compute(fit, *more) if fit else pd.DataFrame()
@@ -74,8 +75,8 @@ def find(
         outcome=outcome, panel=panel, fit=fit, head=_headline(panel, outcome.chance) if fit else None,
         levels=table(levels), gains={over: table(gains, over) for over in ('none', 'target-only')},
         best=table(best_number), trade=table(trade_off), contributions=table(contributions),
-        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.intermediate),
-        expected=expected_controls(outcome.results, expected, outcome.source))
+        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.first_arm(outcome.intermediate)),
+        expected=expected_controls(results, expected, outcome.source))
 
 # %% ../../nbs/report/10_findings.ipynb #85a8354c
 PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')

@@ -14,7 +14,7 @@ from ..core.errors import UserError, fingerprint
 from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from .settings import Study
-from .designs import Cell, cells
+from .designs import Cell, cells, shared_trunks
 
 
 # %% ../../nbs/study/40_plan.ipynb #5b339062
@@ -71,25 +71,25 @@ def plan_rows(
     sets: dict[str, str] | None = None, # Target -> what it is trained on; by default as the settings say
 ) -> list[dict]: # A row a cell: its operations by phase, and those that earlier cells leave to be done
     "The cells of a study and what each costs, in order."
-    rows, done, shared = [], {}, set()
-    sets = sets or training_sets(study)
+    rows, done, shared, trunks = [], {}, set(), shared_trunks(study)
+    sets, ways = sets or training_sets(study), {arm: study.of_arm(arm).phase2 for arm in ('', *study.arms)}
     for cell in cells(study):
-        phase2, own, new2 = set(), {}, 0.0
+        phase2, own, new2, on, how = set(), {}, 0.0, trunks[cell.name], ways[cell.arm]
         for target, cost in target_costs.items():
             two, three = phase_budgets(study, cell, cost)
             phase2.add(two)
-            own[cell.trunk, two, sets[target], three, cell.seed] = three
+            own[on, two, sets[target], three, cell.seed] = three
         new3 = sum(three for key, three in own.items() if key not in shared)
         shared |= own.keys()
         for two in sorted(phase2 - {0.0}):
-            if (cell.trunk, two) in done: continue
-            trunk = two*(1 - study.phase2.cooldown) if study.phase2.schedule == 'trunk' else 0.0
-            new2 += max(0.0, trunk - done.get(cell.trunk, 0.0)) + two - trunk
-            done[cell.trunk] = max(trunk, done.get(cell.trunk, 0.0))
-            done[cell.trunk, two] = two
+            if (on, two) in done: continue
+            trunk = two*(1 - how.cooldown) if how.schedule == 'trunk' else 0.0
+            new2 += max(0.0, trunk - done.get(on, 0.0)) + two - trunk
+            done[on] = max(trunk, done.get(on, 0.0))
+            done[on, two] = two
         rows.append(dict(
-            cell=cell.name, control=cell.control, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), seed=cell.seed,
-            budget_flops=cell.budget, intermediate=max(phase2, default=0.0), target=sum(own.values()),
+            cell=cell.name, control=cell.control, arm=cell.arm, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks),
+            seed=cell.seed, budget_flops=cell.budget, intermediate=max(phase2, default=0.0), target=sum(own.values()),
             to_do_intermediate=new2, to_do_target=new3))
     return rows
 
@@ -100,12 +100,12 @@ def scored_first(
     sets: dict[str, str] | None = None, # Target -> what it is trained on; by default as the settings say
 ) -> dict[str, tuple[str, ...]]: # Cell -> targets
     "The targets that each cell has to score, because no earlier cell has scored them with the same model."
-    sets, found, known = sets or training_sets(study), {}, set()
+    sets, found, known, trunks = sets or training_sets(study), {}, set(), shared_trunks(study)
     for cell in cells(study):
         own = {}
         for target, cost in target_costs.items():
             two, three = phase_budgets(study, cell, cost)
-            own[target] = cell.trunk, two, sets[target], target, three, cell.seed if three else None
+            own[target] = trunks[cell.name], two, sets[target], target, three, cell.seed if three else None
         found[cell.name] = tuple(t for t, key in own.items() if key not in known)
         known |= set(own.values())
     return found
@@ -160,25 +160,26 @@ def disk_needed(
 ) -> Disk:
     "What a study takes on disk besides its data and predictions, cell after cell."
     state, encoder, keep = 12*parameters, 4*parameters, study.device.keep
-    trunked, planned = study.phase2.schedule == 'trunk', [c for c in cells(study) if c.tasks]
+    planned, on = [c for c in cells(study) if c.tasks], shared_trunks(study)
+    trunked = {on[c.name]: study.of_arm(c.arm).phase2.schedule == 'trunk' for c in planned}
     lengths = {c.name: _lengths(study, c, target_costs) for c in planned}
     every = sorted({l for own in lengths.values() for l in own})
-    trunks = {c.trunk: _Trunk(every, 'trunk' in keep) for c in planned}
-    last = {(c.trunk, l): c.name for c in planned for l in lengths[c.name]}
+    trunks = {name: _Trunk(every, 'trunk' in keep) for name in trunked}
+    last = {(on[c.name], l): c.name for c in planned for l in lengths[c.name]}
     states, encoders, largest = dict.fromkeys(trunks, 0), set(), 0
-    def weigh(): return max(largest, state*sum(states.values())*trunked + encoder*len(encoders))
+    def weigh(): return max(largest, state*sum(n*trunked[t] for t, n in states.items()) + encoder*len(encoders))
     for cell in planned:
-        trunk = trunks[cell.trunk]
+        name, trunk = on[cell.name], trunks[on[cell.name]]
         for length in lengths[cell.name]:
-            for states[cell.trunk] in trunk.reach(length): largest = weigh()
-            states[cell.trunk] = len(trunk.states)
-            encoders.add((cell.trunk, length))
+            for states[name] in trunk.reach(length): largest = weigh()
+            states[name] = len(trunk.states)
+            encoders.add((name, length))
             largest = weigh()
             trunk.cooled.add(length)
             trunk.leave()
-            states[cell.trunk] = len(trunk.states)
+            states[name] = len(trunk.states)
         if 'intermediate' not in keep: encoders -= {key for key in encoders if last[key] == cell.name}
     checkpoints = 3*state if any(target_costs.values()) or planned else 0 # two, and one that is being written
     most = max(map(len, lengths.values()), default=0)
-    further = checkpoints + most*(2*state*trunked + encoder)
-    return Disk(largest, checkpoints, further, len(last)*(state*trunked + encoder))
+    further = checkpoints + most*(2*state*any(trunked.values()) + encoder)
+    return Disk(largest, checkpoints, further, sum(state*trunked[name] + encoder for name, _ in last))

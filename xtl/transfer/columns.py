@@ -21,6 +21,7 @@ _CELL = {
     'cell': 'Name of the cell, and of its folder below OUT/cells',
     'control': "'intermediate', or a control: 'target-only' (the compute goes to the targets), 'none' (no phase 2), "
                "'expected' (a task whose effect is known, alone)",
+    'arm': "Way to spend phase 2's compute, of a study with `arms`; empty in controls, which all arms share",
     'budget_flops': 'Training compute that the cell was given, in executed floating-point operations',
     'n_tasks': 'Number of intermediate tasks; 0 in the controls',
     'tasks': "Names of the intermediate tasks, joined by '+'",

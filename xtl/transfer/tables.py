@@ -47,6 +47,7 @@ def cell_code() -> str:
 def cell_settings(
     space: Workspace, # The study
     target: str,      # The target
+    arm: str = '',    # Of the cell
 ) -> dict:
     """The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe),
     and the versions of code, data and packages."""
@@ -55,7 +56,7 @@ def cell_settings(
     trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
     versions = {f"version_{p.replace('-', '_')}": version(p) for p in PACKAGES}
     rows = fingerprint(space.prepared.names(target))
-    return dict(**encoder, rows_fingerprint=rows, **study.columns(), **trained, code=cell_code(),
+    return dict(**encoder, rows_fingerprint=rows, **study.of_arm(arm).columns(), **trained, code=cell_code(),
                 python=python_version(), **versions)
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b
@@ -68,14 +69,14 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     table = pd.read_parquet(result.folder/'scores.parquet').query('target == @result.target').reset_index(drop=True)
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
-        study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
-        tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk,
+        study=space.study.name, cell=cell.name, control=cell.control, arm=cell.arm, budget_flops=cell.budget,
+        n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk,
         encoder=space.study.encoder.name)
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
     evaluation = after['evaluation_seconds'][result.target]
     seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=evaluation)
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after), **seconds)
-    return table.assign(**cell_settings(space, result.target)).astype(_TYPES)
+    return table.assign(**cell_settings(space, result.target, cell.arm)).astype(_TYPES)
 
 def cell_results(
     space: Workspace,            # The study
@@ -127,8 +128,8 @@ def cell_layers(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
 
 def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     "The scores of a cell's intermediate tasks; several times where targets have phases 2 of several lengths."
-    about = dict(budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset,
-                 seed=cell.seed)
+    about = dict(arm=cell.arm, budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks),
+                 subset=cell.subset, seed=cell.seed)
     scored = {r.intermediate: r for r in results if r.intermediate}
     rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_before(r)))
             for folder, r in scored.items() for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]
