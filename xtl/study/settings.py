@@ -83,6 +83,11 @@ class Mixture(Group):
     sampling: Literal['uniform', 'proportional', 'capped', 'temperature'] = 'uniform'
     cap: Count = 100_000               # Examples counted at most ('capped')
     temperature: Annotated[Positive, Field(ge=1)] = 2.0 # At least 1 ('temperature')
+    # 'mixed', a batch of one task after one of another; or one task after the other: 'sequence' (in the order of
+    # `design.intermediate`) or 'sequence-by-seed' (drawn)
+    order: Literal['mixed', 'sequence', 'sequence-by-seed'] = 'mixed'
+    replay: Share = 0.0                # Share of a later task's compute for rows of the tasks before it (a sequence)
+    memory: Count = 500                # Rows of each task that are kept for that, chosen by seed
 
 @dataclass(frozen=True, config=CHECKED)
 class Phase2(Group):
@@ -98,7 +103,7 @@ class Phase2(Group):
     score_intermediate: Yes = True     # Whether intermediate tasks are scored afterwards, on their development rows
 
 # %% ../../nbs/study/10_settings.ipynb #f802017e
-_AMONG_TASKS = ('sampling', 'cap', 'temperature') # What says how tasks share
+_AMONG_TASKS = ('sampling', 'cap', 'temperature', 'order', 'replay', 'memory') # What says how tasks share
 
 @patch
 def for_tasks(
@@ -187,6 +192,8 @@ def _from_hub(study) -> bool:
 WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has an effect, and when that is in words
     ('mixture.cap', lambda s: s.mixture.sampling == 'capped', '`mixture.sampling: capped`'),
     ('mixture.temperature', lambda s: s.mixture.sampling == 'temperature', '`mixture.sampling: temperature`'),
+    ('mixture.replay', lambda s: s.mixture.order != 'mixed', '`mixture.order: sequence`'),
+    ('mixture.memory', lambda s: s.mixture.replay > 0, '`mixture.replay`'),
     ('phase2.cooldown', lambda s: s.phase2.schedule == 'trunk', '`phase2.schedule: trunk`'),
     ('design.subset_count', lambda s: s.design.subsets == 'balanced', '`design.subsets: balanced`'),
     ('design.subset_seed', lambda s: s.design.subsets in DESIGNS[:2], '`design.subsets: balanced` or `nested`'),

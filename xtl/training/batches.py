@@ -124,7 +124,8 @@ def batches(
     "The batches that take a run from where it stands to its target."
     shape, pad = shape_of(state.model.encoder), state.model.encoder.config.pad_token_id
     shares = {t: s.share for t, s in sources.items()}
-    spent, positions = {t: c.executed_flops for t, c in state.spent.items()}, dict(state.positions)
+    spent = {t: c.executed_flops - state.before.get(t, 0.0) for t, c in state.spent.items()} # in this stage
+    target, positions = target - sum(state.before.values()), dict(state.positions)
     while sum(spent.values()) < target:
         task = next_task(shares, spent)
         room = shares[task]*target - spent.get(task, 0.0) if trim else math.inf

@@ -77,6 +77,9 @@ COLUMNS |= {
         **{c: meaning for c, meaning in _CELL.items() if c != 'control'},
         'task': 'The intermediate task that was scored, on its development rows', 'metric': _SHARED['metric'],
         'score': _SHARED['score'], 'chance': 'Points that the commonest answer alone reaches',
+        'place': 'Stage in which the task was trained; 1 where all are trained at once',
+        'stage': 'Stage after which it was scored; those before the last tell what is forgotten',
+        'stages': 'How many stages there are: tasks, where they are trained one after the other, else 1',
         'flops_intermediate': 'Operations executed in phase 2 before it'},
     'plan': {
         **{c: meaning for c, meaning in _CELL.items() if c != 'subset'},

@@ -6,7 +6,7 @@
 __all__ = ['Learned', 'intermediate_scores']
 
 # %% ../../nbs/transfer/25_learned.ipynb #333d6c1b
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ..core.steps import Step, obtain, obtained
 from ..encoder.model import TransferModel
-from ..evaluation.languages import chance_of, evaluate_intermediate
+from .development import development_rows, development_scores
 from .phase2 import Cooldown, encoder_after, heads_of
 
 # %% ../../nbs/transfer/25_learned.ipynb #8c712021
@@ -24,14 +24,9 @@ class Learned(Step):
     begin: Cooldown # Phase 2
     kind = 'intermediate-scores'
 
-    def tasks(self) -> list[str]:
-        "Those whose development rows are there."
-        source, prepared = self.begin.space.study.data.source_language, self.begin.space.prepared
-        return [t for t in self.begin.run.tasks if source in prepared.languages(t)]
-
     def inputs(self) -> dict:
         space = self.begin.space
-        rows = {t: space.prepared.name(t, 'test', space.study.data.source_language) for t in self.tasks()}
+        rows = development_rows(space, self.begin.run.tasks)
         return dict(begin=self.begin.name, rows=rows, precision=space.study.device.precision)
 
     def compute(self, into: Path | None) -> None:
@@ -43,13 +38,7 @@ class Learned(Step):
             model = TransferModel(encoder_after(space, begin), heads_of(splits), 0)
             model.heads.load_state_dict(load_file(begin/'heads.safetensors'))
         model.to(Accelerator(mixed_precision=study.device.precision).device)
-        rows = []
-        for task in self.tasks():
-            encoded = space.prepared.load(task, 'test', study.data.source_language)
-            if encoded.head == 'token': encoded = replace(encoded, labels=splits[task].labels)
-            scores = evaluate_intermediate(model, task, encoded, study.device.precision)
-            chance = chance_of(task, encoded)
-            rows += [dict(task=task, metric=m, score=s, chance=chance) for m, s in scores.items()]
+        rows = development_scores(space, model, splits, run.tasks)
         columns = ['task', 'metric', 'score', 'chance']
         pd.DataFrame(rows, columns=columns).to_parquet(into/'scores.parquet')
 

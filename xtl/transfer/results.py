@@ -20,7 +20,7 @@ from ..study.designs import Cell, cells, shared_trunks
 from ..study.plan import phase_budgets
 from .workspace import Workspace
 from .layout import open_workspace
-from .phase2 import Cooldown, Trunk, leave_trunks, run_of
+from .phase2 import Cooldown, StageRun, Trunk, leave_trunks, run_of, states_before
 from .cell import TargetResult
 from .tables import (cell_code, cell_curves, cell_intermediate, cell_layers, cell_ledger, cell_results,
                                  cell_segments)
@@ -96,7 +96,8 @@ def leave_phase2(
     "Retires encoders after phase 2 whose cells are all finished, and the trunks below; not what the study keeps."
     space = open_workspace(out)
     store, keep = space.store, space.study.device.keep
-    if not any(any((store.folder/kind).glob('*/about.json')) for kind in (Trunk.kind, Cooldown.kind)): return
+    kinds = Trunk.kind, StageRun.kind, Cooldown.kind
+    if not any(any((store.folder/kind).glob('*/about.json')) for kind in kinds): return
     on = shared_trunks(space.study)
     planned = [c for c in cells(space.study) if c.tasks and (not only or on[c.name] == on.get(only))]
     stale = stale_cells(space, accept_code, look=False, some=planned)
@@ -109,7 +110,8 @@ def leave_phase2(
             for length, step in steps(some).items():
                 if length not in needed: store.retire(step)
         if not needed and 'trunk' not in keep:
-            for end in run.ends: store.retire(Trunk(space, run, end))
+            for budget in space.phase2_budgets:
+                for step in states_before(run, budget): store.retire(step)
         leave_trunks(run)
 
 def phase2_lengths(space: Workspace, cell: Cell) -> list[float]:

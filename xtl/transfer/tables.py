@@ -127,10 +127,17 @@ def cell_layers(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     return table
 
 def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
-    "The scores of a cell's intermediate tasks; several times where targets have phases 2 of several lengths."
+    """The scores of a cell's intermediate tasks, in a sequence after every stage; several times where targets have
+    phases 2 of several lengths."""
     about = dict(arm=cell.arm, budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks),
                  subset=cell.subset, seed=cell.seed)
     scored = {r.intermediate: r for r in results if r.intermediate}
-    rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_before(r)))
-            for folder, r in scored.items() for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]
-    return pd.DataFrame(rows, columns=['cell', 'task', 'metric', 'score', 'chance', *about, 'flops_intermediate'])
+    rows = []
+    for folder, r in scored.items():
+        before = _before(r)
+        order, last = before.get('order', []), pd.read_parquet(folder/'scores.parquet').to_dict('records')
+        stages = before.get('stages', []) + [dict(stage=max(len(order), 1), **row) for row in last]
+        rows += [dict(cell=cell.name, **about, **row, stages=max(len(order), 1), flops_intermediate=_flops(before),
+                      place=order.index(row['task']) + 1 if order else 1) for row in stages]
+    names = ['cell', 'task', 'metric', 'score', 'chance', 'place', 'stage', 'stages', *about, 'flops_intermediate']
+    return pd.DataFrame(rows, columns=names)
