@@ -9,8 +9,10 @@ from studies import tiny
 from xtl.core.errors import UserError
 from xtl.study.designs import cells
 from xtl.study.plan import disk_needed, plan_rows
-from xtl.training.state import Checkpoints
 from xtl.study.presets import read_study, study_from, study_yaml
+from xtl.training.state import Checkpoints
+from xtl.report.findings import find
+from xtl.report.spending import fig_arms, table_arms, table_forgotten
 from xtl.transfer.cell import planned_cell, run_cell
 from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
@@ -156,6 +158,27 @@ def test_a_state_of_a_sequence_goes_when_the_next_stage_is_there(armed, tmp_path
     assert isinstance(stage, StageRun) and not space.store.made(stage)
     intermediate(run, cell.budget)
     assert space.store.made(stage) and not space.store.path(stage).exists()
+
+
+# -- what is reported
+
+def test_the_report_holds_arms_against_the_first_which_all_else_is_about(armed):
+    found = find(armed.out)
+    assert set(found.outcome.results.arm[found.outcome.results.cell.isin(found.panel.cells.cell)]) == {'', 'mixed'}
+    assert found.panel.cells.groupby('control').size().to_dict() == {'none': 1, 'target-only': 2, 'intermediate': 4}
+    rows = found.arms[(found.arms.kind == 'role') & (found.arms.group == 'retrieval') & found.arms.n_tasks.notna()]
+    assert list(zip(rows.arm, rows.n_tasks, rows.pairs)) == [('turns', 2, 1)]*2 # with one task both arms are the same run
+    seen = {b: scores(armed, f'turns-k2-s0-b{b}-r0').xs('tatoeba').mean() - scores(armed, f'mixed-k2-s0-b{b}-r0').xs('tatoeba').mean() for b in ('2e9', '4e9')}
+    assert rows.difference.tolist() == pytest.approx(list(seen.values()))
+    assert 'turns' in table_arms(found).data and '<figure' in fig_arms(found).data
+    assert found.forgotten.runs.tolist() == [1, 1] and 'too few runs' not in table_forgotten(found).data
+
+
+def test_other_runs_say_that_they_have_one_way(armed, tmp_path):
+    table(armed, 'results').query('arm != "turns"').drop(columns='arm').to_parquet(tmp_path/'results.parquet') # as of an older version
+    (tmp_path/'study.yaml').write_text('{name: alone, data: {source_language: qaa}}')
+    found = find(tmp_path)
+    assert len(found.panel.cells) == 7 and all('this study has one' in draw(found).data for draw in (table_arms, fig_arms))
 
 
 # -- what cannot be

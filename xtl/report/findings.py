@@ -23,6 +23,7 @@ from ..analysis.answers import best_number, gains, trade_off
 from ..analysis.contributions import contributions
 from ..analysis.checks import collapsed_runs, learned_tasks
 from ..analysis.expected import expected_controls
+from ..analysis.arms import arm_differences, forgetting
 from ..analysis.headline import Headline, headline
 
 # %% ../../nbs/report/10_findings.ipynb #18c86fe4
@@ -41,6 +42,8 @@ class Findings:
     collapsed: pd.DataFrame      # Collapsed runs
     learned: pd.DataFrame        # Intermediate tasks after phase 2
     expected: pd.DataFrame       # Expected controls and whether they came out
+    arms: pd.DataFrame           # Arms against the first, which all else is about
+    forgotten: pd.DataFrame      # What sequences of tasks forget
 
     @property
     def budget(self) -> float:
@@ -76,7 +79,8 @@ def find(
         levels=table(levels), gains={over: table(gains, over) for over in ('none', 'target-only')},
         best=table(best_number), trade=table(trade_off), contributions=table(contributions),
         collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.first_arm(outcome.intermediate)),
-        expected=expected_controls(results, expected, outcome.source))
+        expected=expected_controls(results, expected, outcome.source),
+        arms=arm_differences(outcome.results, outcome.arms, outcome.source), forgotten=forgetting(outcome.intermediate))
 
 # %% ../../nbs/report/10_findings.ipynb #85a8354c
 PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')
