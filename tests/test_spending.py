@@ -4,9 +4,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
-from studies import tiny
+from studies import ROWS, tiny
 
 from xtl.core.errors import UserError
+from xtl.core.files import read_json
 from xtl.study.designs import cells
 from xtl.study.plan import disk_needed, plan_rows
 from xtl.study.presets import read_study, study_from, study_yaml
@@ -158,6 +159,22 @@ def test_a_state_of_a_sequence_goes_when_the_next_stage_is_there(armed, tmp_path
     assert isinstance(stage, StageRun) and not space.store.made(stage)
     intermediate(run, cell.budget)
     assert space.store.made(stage) and not space.store.path(stage).exists()
+
+
+# -- equal compute
+
+def test_every_arm_executes_the_same_operations_within_a_hundredth(armed, tmp_path):
+    "At both budgets, by the ledger; small batches, as a trunk ends with the batch that it is in."
+    ways = ARMS | {'drawn': {'order': 'sequence-by-seed'}}
+    small = armed.study.but(arms=ways, design=dict(budgets=[4e9, 8e9]), phase3=dict(recipes={'all': ROWS | dict(batch_size=2, learning_rate=5e-4)}), phase2=dict(score_intermediate=False))
+    space, spent = replace(armed, study=small, out=tmp_path, phase2_budgets=(4e9, 8e9)), {}
+    for cell in (c for c in cells(small) if len(c.tasks) == 2):
+        record = read_json(intermediate(run_of(space, cell), cell.budget)/'run.json')
+        spent[cell.arm, cell.budget] = sum(c['executed_flops'] for c in record['spent'].values())
+        assert sum(record['shares'].values()) == pytest.approx(1)
+    for budget in (4e9, 8e9):
+        each = {arm: flops for (arm, of), flops in spent.items() if of == budget}
+        assert set(each) == set(ways) and budget <= min(each.values()) and max(each.values()) < 1.01*min(each.values()), each
 
 
 # -- what is reported
