@@ -17,7 +17,9 @@ from xtl.report.spending import fig_arms, table_arms, table_forgotten
 from xtl.transfer.cell import planned_cell, run_cell
 from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
-from xtl.transfer.phase2 import StageRun, Trunk, intermediate, run_of, states_before
+from xtl.core.steps import obtain
+from xtl.transfer.learned import intermediate_scores
+from xtl.transfer.phase2 import Cooldown, StageRun, Trunk, intermediate, run_of, states_before
 from xtl.transfer.results import cell_key, stale_cells, write_cell
 
 SMALL = dict(data={'languages': ['qab'], 'max_test': 20, 'max_train': 300}, phase3={'target_flops': 1e9},
@@ -150,15 +152,18 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bits(armed, tm
     assert again.keys() == undisturbed.keys() and all(undisturbed[n].equal(t) for n, t in again.items())
 
 
-def test_a_state_of_a_sequence_goes_when_the_next_stage_is_there(armed, tmp_path):
+def test_a_state_of_a_sequence_goes_when_the_next_stage_is_there_and_it_is_scored(armed, tmp_path):
     linear = armed.study.of_arm('turns').but(phase2=dict(schedule='linear'))
     space, cell = replace(armed, study=linear, out=tmp_path), replace(largest(armed.study, 'turns'), arm='')
     run = run_of(space, cell)
     assert [type(s) for s in states_before(run_of(armed, largest(armed.study, 'turns')), 4e9)] == [Trunk]
     [stage] = states_before(run, cell.budget)
     assert isinstance(stage, StageRun) and not space.store.made(stage)
-    intermediate(run, cell.budget)
-    assert space.store.made(stage) and not space.store.path(stage).exists()
+    end = Cooldown(space, run, cell.budget)
+    obtain(space.store, end)
+    assert space.store.path(stage).exists()
+    kept = pd.read_parquet(intermediate_scores(end)/'scores.parquet')
+    assert kept.stage.tolist() == [1, 2, 2] and space.store.made(stage) and not space.store.path(stage).exists()
 
 
 # -- equal compute

@@ -135,9 +135,8 @@ def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     rows = []
     for folder, r in scored.items():
         before = _before(r)
-        order, last = before.get('order', []), pd.read_parquet(folder/'scores.parquet').to_dict('records')
-        stages = before.get('stages', []) + [dict(stage=max(len(order), 1), **row) for row in last]
+        order, scores = before.get('order', []), pd.read_parquet(folder/'scores.parquet').to_dict('records')
         rows += [dict(cell=cell.name, **about, **row, stages=max(len(order), 1), flops_intermediate=_flops(before),
-                      place=order.index(row['task']) + 1 if order else 1) for row in stages]
+                      place=order.index(row['task']) + 1 if order else 1) for row in scores]
     names = ['cell', 'task', 'metric', 'score', 'chance', 'place', 'stage', 'stages', *about, 'flops_intermediate']
     return pd.DataFrame(rows, columns=names)
