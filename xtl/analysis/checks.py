@@ -66,6 +66,7 @@ def learned_tasks(
 ) -> pd.DataFrame:        # task, budget_flops, n_tasks, cells, metric, score, chance, learned
     "Of each task its median score after phase 2 by compute and number of tasks, and whether that is a task learned."
     keys = ['task', 'budget_flops', 'n_tasks']
+    if 'stage' in scores: scores = scores[scores.stage.isna() | (scores.stage == scores.stages)] # as phase 2 ended
     first = scores.drop_duplicates(['cell', *keys]) # a task's first metric is the one that is read
     found = first.groupby(keys, as_index=False, sort=False).agg(
         cells=('cell', 'nunique'), metric=('metric', 'first'), score=('score', 'median'), chance=('chance', 'max'))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from fastcore.basics import patch
 
 from ..core.errors import UserError
 from ..core.files import read_json, read_table
@@ -57,6 +58,20 @@ class Outcome:
     def source(self) -> str:
         "The language that the targets are trained in."
         return str(self.settings.get('data', {}).get('source_language', 'en'))
+
+# %% ../../nbs/analysis/20_tables.ipynb #79bf256a
+@patch(as_prop=True)
+def arms(self: Outcome) -> tuple[str, ...]:
+    "The ways to spend phase 2's compute; none in a study without arms."
+    return tuple(self.settings.get('arms') or ())
+
+@patch
+def first_arm(
+    self: Outcome,       # A run
+    table: pd.DataFrame, # One of its tables
+) -> pd.DataFrame:       # All of it in a study without arms
+    "The rows of the first arm and of the cells that all arms share."
+    return table[table.arm.isin(['', self.arms[0]])] if self.arms and 'arm' in table else table
 
 # %% ../../nbs/analysis/20_tables.ipynb #c2833a8b
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:

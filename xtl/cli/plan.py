@@ -196,7 +196,7 @@ def plan_command(
     sets = training_sets(chosen)
     two, three = phase_shapes(chosen, shape)
     rows = plan_rows(chosen, costs, sets, beside_ahead(chosen, three))
-    lengths = phase2_lengths(chosen, sizes)
+    lengths = phase2_lengths(chosen.of_arm(next(iter(chosen.arms), '')), sizes)
     say('\n\n'.join(filter(None, [plan_text(rows), lengths_text(lengths), _power(chosen, power)])) + '\n')
     if together := together_text(sets): say(together)
     disk = disk_needed(chosen, costs, two.parameters, two.trained)

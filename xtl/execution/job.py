@@ -110,7 +110,7 @@ def job(
     "The job of a cell."
     from xtl.transfer.results import cell_key
     parameters = dict(out=str(space.out), control=cell.control, budget=cell.budget, tasks=list(cell.tasks),
-                      subset=cell.subset, seed=cell.seed)
+                      subset=cell.subset, seed=cell.seed, arm=cell.arm)
     return Job(str(space.out), cell.name, parameters, cell_key(space, cell), space.study.device.processes)
 
 # %% ../../nbs/execution/20_job.ipynb #0f272608

@@ -165,7 +165,7 @@ def executed_compute(
     found: Findings, # What the study found
 ) -> pd.DataFrame:   # control, budget_flops, n_tasks, phase_2, phase_3: mean FLOPs of a cell's run on a target
     "Compute that the ledger counted, for each condition; retrieval has no phase 3 and is left out."
-    rows = found.outcome.results.drop_duplicates(['cell', 'target'])
+    rows = found.outcome.first_arm(found.outcome.results).drop_duplicates(['cell', 'target'])
     rows = rows[rows.cell.isin(found.panel.cells.cell) & ~rows.target.isin(retrieval_targets())]
     return rows.groupby(['control', 'budget_flops', 'n_tasks'], as_index=False).agg(
         phase_2=('flops_intermediate', 'mean'), phase_3=('flops_target', 'mean'))

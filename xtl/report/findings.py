@@ -23,6 +23,7 @@ from ..analysis.answers import best_number, gains, trade_off
 from ..analysis.contributions import contributions
 from ..analysis.checks import collapsed_runs, learned_tasks
 from ..analysis.expected import expected_controls
+from ..analysis.arms import arm_differences, forgetting
 from ..analysis.headline import Headline, headline
 
 # %% ../../nbs/report/10_findings.ipynb #18c86fe4
@@ -41,6 +42,8 @@ class Findings:
     collapsed: pd.DataFrame      # Collapsed runs
     learned: pd.DataFrame        # Intermediate tasks after phase 2
     expected: pd.DataFrame       # Expected controls and whether they came out
+    arms: pd.DataFrame           # Arms against the first, which all else is about
+    forgotten: pd.DataFrame      # What sequences of tasks forget
 
     @property
     def budget(self) -> float:
@@ -66,7 +69,8 @@ def find(
 ) -> Findings:       # Everything that the report tells
     "Reads a run and analyses it. Raises `UserError` when there is no such folder."
     outcome = read_outcome(out)
-    panel = score_panel(outcome.results, outcome.source)
+    results = outcome.first_arm(outcome.results)
+    panel = score_panel(results, outcome.source)
     fit = fit_panel(panel) if len(panel.cells) else None
     expected = outcome.settings.get('design', {}).get('controls_expected', {})
     table = lambda compute, *more: compute(fit, *more) if fit else pd.DataFrame()
@@ -74,8 +78,9 @@ def find(
         outcome=outcome, panel=panel, fit=fit, head=_headline(panel, outcome.chance) if fit else None,
         levels=table(levels), gains={over: table(gains, over) for over in ('none', 'target-only')},
         best=table(best_number), trade=table(trade_off), contributions=table(contributions),
-        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.intermediate),
-        expected=expected_controls(outcome.results, expected, outcome.source))
+        collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.first_arm(outcome.intermediate)),
+        expected=expected_controls(results, expected, outcome.source),
+        arms=arm_differences(outcome.results, outcome.arms, outcome.source), forgotten=forgetting(outcome.intermediate))
 
 # %% ../../nbs/report/10_findings.ipynb #85a8354c
 PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')

@@ -100,7 +100,8 @@ COLLAPSED_RULE = (
 
 def _both_ways(found: Findings) -> pd.DataFrame:
     "The highest number of tasks with collapsed runs set aside, and with them."
-    clean = without_collapsed(found.outcome.results, found.outcome.source, found.outcome.chance)
+    outcome = found.outcome
+    clean = without_collapsed(outcome.first_arm(outcome.results), outcome.source, outcome.chance)
     tables = {'set aside': best_number(fit_panel(clean)) if len(clean.cells) else pd.DataFrame(), 'kept': found.best}
     parts = [best[best.best].assign(collapsed=name) for name, best in tables.items() if len(best)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

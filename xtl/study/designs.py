@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['affine_lines', 'paley_blocks', 'imbalance', 'balanced_subsets', 'task_subsets', 'task_columns', 'alias_classes',
-           'class_name', 'aliases', 'Cell', 'more_seeds', 'cells']
+           'class_name', 'aliases', 'Cell', 'more_seeds', 'cells', 'shared_trunks']
 
 # %% ../../nbs/study/30_designs.ipynb #ff6fbd77
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -171,12 +171,13 @@ class Cell:
     tasks: tuple[str, ...] # Intermediate tasks
     subset: int           # Number of the subset among those of its size
     seed: int             # Of data order, dropout and heads
+    arm: str = ''         # How phase 2's compute is spent; '' in a study without arms, and in cells that they share
 
     @property
     def _set(self) -> str:
         "What is trained before the targets; empty without intermediate tasks."
         if self.control == 'expected': return f'expected-{self.tasks[0]}'
-        return f'k{len(self.tasks)}-s{self.subset}' if self.tasks else ''
+        return '-'.join([*filter(None, [self.arm]), f'k{len(self.tasks)}-s{self.subset}']) if self.tasks else ''
 
     @property
     def name(self) -> str:
@@ -213,6 +214,17 @@ def cells(
     for k in d.n_tasks:
         subsets = task_subsets(d.intermediate, k, d.subsets, d.subset_count, d.subset_seed) if k else []
         seeds = more_seeds(d.seeds, d.full_seeds if k == len(d.intermediate) else 0)
-        for budget in d.budgets:
-            found += [Cell('intermediate', budget, s, i, seed) for seed in seeds for i, s in enumerate(subsets)]
+        for arm, budget in product(study.arms or [''], d.budgets):
+            found += [Cell('intermediate', budget, s, i, seed, arm) for seed in seeds for i, s in enumerate(subsets)]
     return sorted(found, key=lambda c: (c.budget, c.seed, len(c.tasks), c.subset))
+
+# %% ../../nbs/study/30_designs.ipynb #9ce1be2e
+def shared_trunks(
+    study: Study, # A checked study
+) -> dict[str, str]: # Cell -> the trunk that its phase 2 goes along; '' without intermediate tasks
+    "Trunks of cells; cells of arms that are alike for them have the trunk of the first."
+    ways, first = {arm: study.of_arm(arm) for arm in ('', *study.arms)}, {}
+    def alike(cell):
+        how = ways[cell.arm]
+        return str((asdict(how.mixture.for_tasks(len(cell.tasks))), asdict(how.phase2), replace(cell, arm='').trunk))
+    return {c.name: first.setdefault(alike(c), c.trunk) if c.tasks else '' for c in cells(study)}

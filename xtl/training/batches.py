@@ -129,7 +129,8 @@ def batches(
     shape = adapted_shape(encoder.config, settings.lora.rank) if settings.lora else shape_of(encoder)
     pad = encoder.config.pad_token_id
     shares = {t: s.share for t, s in sources.items()}
-    spent, positions = {t: c.executed_flops for t, c in state.spent.items()}, dict(state.positions)
+    spent = {t: c.executed_flops - state.before.get(t, 0.0) for t, c in state.spent.items()} # in this stage
+    target, positions = target - sum(state.before.values()), dict(state.positions)
     while sum(spent.values()) < target:
         task = next_task(shares, spent)
         room = shares[task]*target - spent.get(task, 0.0) if trim else math.inf

@@ -28,6 +28,7 @@ class State:
     spent: dict[str, Cost] = field(default_factory=dict)       # Task -> cost so far
     seconds: float = 0.0                                       # Time spent in steps
     curve: list[dict] = field(default_factory=list)            # `step`, `task`, `flops`, `loss`, `learning_rate`
+    before: dict[str, float] = field(default_factory=dict)     # Task -> operations before the present stage
 
     @property
     def flops(self) -> float:
@@ -66,7 +67,7 @@ def save_state(
         save_file(_moments(state), aside/'moments.safetensors')
         spent = {t: asdict(c) for t, c in state.spent.items()}
         counters = dict(step=state.step, positions=state.positions, spent=spent, seconds=state.seconds,
-                        curve=state.curve)
+                        curve=state.curve, before=state.before)
         write_json(aside/'counters.json', counters)
         write_json(aside/'checksums.json', {p.name: _checksum(p) for p in sorted(aside.iterdir())})
 

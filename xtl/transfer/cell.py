@@ -22,7 +22,7 @@ from ..study.designs import Cell, cells
 from ..study.plan import phase_budgets, trained_together
 from ..study.settings import Study
 from .workspace import Workspace
-from .phase2 import Cooldown, IntermediateRun
+from .phase2 import Cooldown, run_of
 from .learned import intermediate_scores
 from .phase3 import TargetRun, target_run
 from .shots import few_shot
@@ -57,7 +57,7 @@ def _told(observe: Callable | None, phase: str, of: str) -> Callable | None:
 
 def _results(space: Workspace, cell: Cell, observe: Callable | None) -> list[TargetResult]:
     "As `run_cell`, in this process."
-    found, run = [], IntermediateRun(space, cell.tasks, cell.seed)
+    found, run = [], run_of(space, cell)
     for targets in trained_together(space.training_sets):
         two, three = phase_budgets(space.study, cell, space.target_costs[targets[0]])
         begin = Cooldown(space, run, two, observe=_told(observe, 'intermediate', '+'.join(cell.tasks))) if two else None
@@ -81,7 +81,7 @@ def target_step(
     "The training of a target in a cell, which other targets may share."
     targets = next(ts for ts in trained_together(space.training_sets) if target in ts)
     two, three = phase_budgets(space.study, cell, space.target_costs[targets[0]])
-    begin = Cooldown(space, IntermediateRun(space, cell.tasks, cell.seed), two) if two else None
+    begin = Cooldown(space, run_of(space, cell), two) if two else None
     return TargetRun(space, targets, begin, three, cell.seed)
 
 class ProcessDied(Exception):

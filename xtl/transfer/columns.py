@@ -21,6 +21,7 @@ _CELL = {
     'cell': 'Name of the cell, and of its folder below OUT/cells',
     'control': "'intermediate', or a control: 'target-only' (the compute goes to the targets), 'none' (no phase 2), "
                "'expected' (a task whose effect is known, alone)",
+    'arm': "Way to spend phase 2's compute, of a study with `arms`; empty in controls, which all arms share",
     'budget_flops': 'Training compute that the cell was given, in executed floating-point operations',
     'n_tasks': 'Number of intermediate tasks; 0 in the controls',
     'tasks': "Names of the intermediate tasks, joined by '+'",
@@ -79,6 +80,9 @@ COLUMNS |= {
         **{c: meaning for c, meaning in _CELL.items() if c != 'control'},
         'task': 'The intermediate task that was scored, on its development rows', 'metric': _SHARED['metric'],
         'score': _SHARED['score'], 'chance': 'Points that the commonest answer alone reaches',
+        'place': 'Stage in which the task was trained; 1 where all are trained at once',
+        'stage': 'Stage after which it was scored; those before the last tell what is forgotten',
+        'stages': 'How many stages there are: tasks, where they are trained one after the other, else 1',
         'flops_intermediate': 'Operations executed in phase 2 before it'},
     'plan': {
         **{c: meaning for c, meaning in _CELL.items() if c != 'subset'},

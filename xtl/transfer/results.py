@@ -18,20 +18,20 @@ from ..core.errors import UserError, fingerprint
 from ..core.files import read_json, write_aside, write_json
 from ..core.seals import damage, seal
 from ..core.steps import ABOUT
-from ..study.designs import Cell, cells
+from ..study.designs import Cell, cells, shared_trunks
 from ..study.plan import phase_budgets
 from .workspace import Workspace
 from .layout import open_workspace
-from .phase2 import Cooldown, IntermediateRun, Trunk, leave_trunks
+from .phase2 import Cooldown, StageRun, Trunk, leave_trunks, run_of, states_before
 from .cell import TargetResult
 from .tables import (cell_code, cell_curves, cell_intermediate, cell_layers, cell_ledger, cell_results,
                                  cell_segments)
 
 # %% ../../nbs/transfer/50_results.ipynb #1ab412b7
-def _settings_key(space: Workspace) -> str:
-    "All settings outside the design, with the recipes' values, by which a target is trained."
+def _settings_key(space: Workspace, arm: str) -> str:
+    "All settings outside the design as an arm has them, with the recipes' values, by which a target is trained."
     recipes = {t: asdict(space.recipe(t)) for t in space.study.design.targets}
-    return fingerprint([space.study.settings_key(), recipes])
+    return fingerprint([space.study.of_arm(arm).settings_key(), recipes])
 
 def _rows_key(space: Workspace, tasks: tuple[str, ...]) -> str:
     held = space.prepared.names(*space.study.design.targets, held=True)
@@ -42,13 +42,15 @@ def cell_keys(
     some: list[Cell],  # Cells of it
 ) -> dict[str, dict]:  # Name -> everything the cell's results depend on
     "The keys of cells; what they share is looked up once."
-    shared = dict(settings=_settings_key(space), encoder=space.identity['fingerprint'], code=cell_code())
+    shared = dict(encoder=space.identity['fingerprint'], code=cell_code())
+    settings = {arm: _settings_key(space, arm) for arm in {c.arm for c in some}}
     rows = {tasks: _rows_key(space, tasks) for tasks in {c.tasks for c in some}}
     def compute(cell): return {t: phase_budgets(space.study, cell, cost) for t, cost in space.target_costs.items()}
-    def schedule(cell): return asdict(IntermediateRun(space, cell.tasks, cell.seed).schedule) if cell.tasks else {}
+    def schedule(cell): return asdict(run_of(space, cell).schedule) if cell.tasks else {}
     def key(cell):
-        return dict(cell=asdict(cell) | dict(tasks=list(cell.tasks)), rows=rows[cell.tasks], schedule=schedule(cell),
-                    compute=fingerprint(compute(cell)), **shared)
+        place = {k: v for k, v in asdict(cell).items() if k != 'arm' or v} | dict(tasks=list(cell.tasks))
+        return dict(cell=place, rows=rows[cell.tasks], schedule=schedule(cell), compute=fingerprint(compute(cell)),
+                    settings=settings[cell.arm], **shared)
     return {c.name: key(c) for c in some}
 
 def cell_key(space: Workspace, cell: Cell) -> dict:
@@ -92,24 +94,27 @@ def staleness(
 def leave_phase2(
     out: Path,                 # A study's folder
     accept_code: bool = False, # Whether cells of other versions of the code count as finished
-    only: str = '',            # A trunk to look at; all of them by default
+    only: str = '',            # A cell whose trunk alone is looked at; all of them by default
 ) -> None:
     "Retires encoders after phase 2 whose cells are all finished, and the trunks below; not what the study keeps."
     space = open_workspace(out)
     store, keep = space.store, space.study.device.keep
-    if not any(any((store.folder/kind).glob(f'*/{ABOUT}')) for kind in (Trunk.kind, Cooldown.kind)): return
-    planned = [c for c in cells(space.study) if c.tasks and only in ('', c.trunk)]
+    kinds = Trunk.kind, StageRun.kind, Cooldown.kind
+    if not any(any((store.folder/kind).glob(f'*/{ABOUT}')) for kind in kinds): return
+    on = shared_trunks(space.study)
+    planned = [c for c in cells(space.study) if c.tasks and (not only or on[c.name] == on.get(only))]
     stale = stale_cells(space, accept_code, look=False, some=planned)
-    for trunk in dict.fromkeys(c.trunk for c in planned):
-        some = [c for c in planned if c.trunk == trunk]
-        run = IntermediateRun(space, some[0].tasks, some[0].seed)
+    for trunk in dict.fromkeys(on[c.name] for c in planned):
+        some = [c for c in planned if on[c.name] == trunk]
+        run = run_of(space, some[0])
         def steps(cells): return {l: Cooldown(space, run, l) for c in cells for l in phase2_lengths(space, c)}
         needed = steps(c for c in some if c.name in stale)
         if 'intermediate' not in keep:
             for length, step in steps(some).items():
                 if length not in needed: store.retire(step)
         if not needed and 'trunk' not in keep:
-            for end in run.ends: store.retire(Trunk(space, run, end))
+            for budget in space.phase2_budgets:
+                for step in states_before(run, budget): store.retire(step)
         leave_trunks(run)
 
 def phase2_lengths(space: Workspace, cell: Cell) -> list[float]:
@@ -138,5 +143,5 @@ def write_cell(
         with write_aside(folder/f'{name}.parquet') as aside: table.to_parquet(aside)
     write_json(folder/'done.json', cell_key(space, cell))
     seal(folder)
-    if cell.tasks: leave_phase2(space.out, only=cell.trunk)
+    if cell.tasks: leave_phase2(space.out, only=cell.name)
     return folder

@@ -58,6 +58,7 @@ def _versions() -> dict[str, str]: # Which do not change while a process lives
 def cell_settings(
     space: Workspace, # The study
     target: str,      # The target
+    arm: str = '',    # Of the cell
 ) -> dict:
     """The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe),
     and the versions of code, data and packages."""
@@ -65,7 +66,7 @@ def cell_settings(
     encoder = dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'])
     trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
     rows = fingerprint(space.prepared.names(target))
-    return dict(**encoder, rows_fingerprint=rows, **study.columns(), **trained, code=cell_code(),
+    return dict(**encoder, rows_fingerprint=rows, **study.of_arm(arm).columns(), **trained, code=cell_code(),
                 python=python_version(), **_versions())
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b
@@ -81,15 +82,15 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     table = pd.concat([table, *few], ignore_index=True)
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
-        study=space.study.name, cell=cell.name, control=cell.control, budget_flops=cell.budget, n_tasks=len(cell.tasks),
-        tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk,
+        study=space.study.name, cell=cell.name, control=cell.control, arm=cell.arm, budget_flops=cell.budget,
+        n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset, seed=cell.seed, trunk=cell.trunk,
         encoder=space.study.encoder.name)
     for i, (k, v) in enumerate(about.items()): table.insert(i, k, v)
     evaluation = after['evaluation_seconds'][result.target]
     seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=evaluation)
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after) + table.pop('more'), **seconds)
     table = table.assign(selected_at=_selected_at(after))
-    return table.assign(**cell_settings(space, result.target)).astype(_TYPES)
+    return table.assign(**cell_settings(space, result.target, cell.arm)).astype(_TYPES)
 
 def cell_results(
     space: Workspace,            # The study
@@ -140,10 +141,16 @@ def cell_layers(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
     return table
 
 def cell_intermediate(cell: Cell, results: list[TargetResult]) -> pd.DataFrame:
-    "The scores of a cell's intermediate tasks; several times where targets have phases 2 of several lengths."
-    about = dict(budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks), subset=cell.subset,
-                 seed=cell.seed)
+    """The scores of a cell's intermediate tasks, in a sequence after every stage; several times where targets have
+    phases 2 of several lengths."""
+    about = dict(arm=cell.arm, budget_flops=cell.budget, n_tasks=len(cell.tasks), tasks='+'.join(cell.tasks),
+                 subset=cell.subset, seed=cell.seed)
     scored = {r.intermediate: r for r in results if r.intermediate}
-    rows = [dict(cell=cell.name, **row, **about, flops_intermediate=_flops(_before(r)))
-            for folder, r in scored.items() for row in pd.read_parquet(folder/'scores.parquet').to_dict('records')]
-    return pd.DataFrame(rows, columns=['cell', 'task', 'metric', 'score', 'chance', *about, 'flops_intermediate'])
+    rows = []
+    for folder, r in scored.items():
+        before = _before(r)
+        order, scores = before.get('order', []), pd.read_parquet(folder/'scores.parquet').to_dict('records')
+        rows += [dict(cell=cell.name, **about, **row, stages=max(len(order), 1), flops_intermediate=_flops(before),
+                      place=order.index(row['task']) + 1 if order else 1) for row in scores]
+    names = ['cell', 'task', 'metric', 'score', 'chance', 'place', 'stage', 'stages', *about, 'flops_intermediate']
+    return pd.DataFrame(rows, columns=names)
