@@ -33,7 +33,8 @@ from ..training.stages import Memory, Stage, stages_of, wanted_shares
 from ..training.table import encoder_weights
 from ..training.pauses import Pauses
 from ..training.loop import sources_of, start, train
-from ..study.settings import Mixture, Study
+from ..study.groups import Mixture
+from ..study.settings import Study
 from .workspace import Workspace, epoch_cost
 
 # %% ../../nbs/transfer/20_phase2.ipynb #1bba49ff
