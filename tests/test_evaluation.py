@@ -43,7 +43,8 @@ from xtl.tasks.paper import INTERMEDIATE, TARGETS
 from xtl.tasks.recipes import Recipe
 from xtl.transfer.cell import planned_cell, run_cell
 from xtl.transfer.tables import cell_intermediate
-from xtl.transfer.phase2 import Cooldown, IntermediateRun, intermediate
+from xtl.transfer.phase2 import Cooldown, intermediate
+from xtl.transfer.subset import IntermediateRun
 from xtl.transfer.learned import intermediate_scores
 from xtl.transfer.phase3 import target_run
 from xtl.transfer.collected import collect

@@ -20,7 +20,8 @@ from xtl.training.cost import shape_of
 from xtl.training.frozen import adapted_shape
 from xtl.transfer.cell import run_cell, target_step
 from xtl.transfer.layout import lay_out
-from xtl.transfer.phase2 import IntermediateRun, intermediate
+from xtl.transfer.phase2 import intermediate
+from xtl.transfer.subset import IntermediateRun
 from xtl.transfer.phase3 import HEAD, load_tuned, target_run
 from xtl.transfer.results import write_cell
 

@@ -19,7 +19,8 @@ from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
 from xtl.core.steps import obtain
 from xtl.transfer.learned import intermediate_scores
-from xtl.transfer.phase2 import Cooldown, StageRun, Trunk, intermediate, run_of, states_before
+from xtl.transfer.phase2 import Cooldown, StageRun, Trunk, intermediate, states_before
+from xtl.transfer.subset import run_of
 from xtl.transfer.results import cell_key, stale_cells, write_cell
 
 SMALL = dict(data={'languages': ['qab'], 'max_test': 20, 'max_train': 300}, phase3={'target_flops': 1e9},

@@ -18,7 +18,8 @@ from xtl.encoder.loading import load_encoder
 from xtl.study.presets import read_study
 from xtl.training.loop import sources_of, start, train
 from xtl.training.state import intact
-from xtl.transfer.phase2 import IntermediateRun, heads_of, intermediate
+from xtl.transfer.phase2 import heads_of, intermediate
+from xtl.transfer.subset import IntermediateRun
 from xtl.transfer.layout import lay_out, open_workspace
 from xtl.world.mirror import mini_encoder
 

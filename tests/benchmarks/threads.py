@@ -15,7 +15,7 @@ WORK = '''
 import sys, time, torch
 from transformers import AutoModel, XLMRobertaConfig
 from xtl.encoder.loading import load_encoder
-from xtl.transfer.phase2 import IntermediateRun
+from xtl.transfer.subset import IntermediateRun
 from xtl.transfer.layout import open_workspace
 from xtl.training.loop import sources_of, start, train
 out, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])

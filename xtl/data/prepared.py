@@ -39,7 +39,6 @@ def is_held(
     "Whether a split is held beside those that a task is trained and scored on."
     return split.split('-')[0] in (VALIDATION, SHOTS)
 
-
 # %% ../../nbs/data/58_prepared.ipynb #ba95aaf2
 @dataclass(frozen=True)
 class Prepared:

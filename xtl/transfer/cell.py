@@ -22,7 +22,8 @@ from ..study.designs import Cell, cells
 from ..study.plan import phase_budgets, trained_together
 from ..study.settings import Study
 from .workspace import Workspace
-from .phase2 import Cooldown, run_of
+from .subset import run_of
+from .phase2 import Cooldown
 from .learned import intermediate_scores
 from .phase3 import TargetRun, target_run
 from .shots import few_shot

@@ -16,7 +16,8 @@ from ..core.steps import Step, obtain, obtained
 from ..encoder.model import TransferModel
 from .development import development_rows, development_scores
 from .phase2 import (
-    Cooldown, IntermediateRun, encoder_after, heads_of, leave, model_after, stage_ends)
+    Cooldown, encoder_after, heads_of, leave, model_after, stage_ends)
+from .subset import IntermediateRun
 
 # %% ../../nbs/transfer/25_learned.ipynb #8c712021
 @dataclass(frozen=True)

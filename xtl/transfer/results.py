@@ -22,7 +22,8 @@ from ..study.designs import Cell, cells, shared_trunks
 from ..study.plan import phase_budgets
 from .workspace import Workspace
 from .layout import open_workspace
-from .phase2 import Cooldown, StageRun, Trunk, leave_trunks, run_of, states_before
+from .subset import run_of
+from .phase2 import Cooldown, StageRun, Trunk, leave_trunks, states_before
 from .cell import TargetResult
 from .tables import (cell_code, cell_curves, cell_intermediate, cell_layers, cell_ledger, cell_results,
                                  cell_segments)
