@@ -48,7 +48,8 @@ def main(simulations, names):
     for number, (name, (design, more, limits)) in enumerate(CASES.items()):
         if names and name not in names: continue
         means = coverage(design, simulations, seed=SEED + number, **more).mean().dropna()
-        means['others'] = means.filter(like='error of ').drop(f'error of {list(INTERMEDIATE)[-1]}', errors='ignore').abs().max() # of any but the star
+        errors = means.filter(like='error of ').drop(f'error of {list(INTERMEDIATE)[-1]}', errors='ignore').abs() # of all but the star
+        if len(errors): means['others'] = errors.max()
         out = outside(means, limits)
         missed += [(name, o) for o in out]
         cell = {s: f'{means[s]:.3f}{"*" if s in out else " "}' if s in means else '–' for s in SHOWN}
