@@ -22,7 +22,8 @@ def tokens_fingerprint(
 ) -> str:
     "What the rows are, whatever made them."
     sums = read_json(Path(folder)/SEAL)
-    return fingerprint({name: sums[name] for name in sums if name != ABOUT})
+    inputs = read_json(Path(folder)/ABOUT)['inputs'] # how they are scored among them
+    return fingerprint([inputs, {name: sums[name] for name in sums if name != ABOUT}])
 
 def fingerprints(
     folders: dict[str, str], # 'task/split/language' -> folder
