@@ -386,7 +386,8 @@ def test_every_intermediate_task_is_scored_after_phase_2(nine):
     collect(nine.out)
     table = pd.read_parquet(nine.out/'intermediate.parquet')
     assert table.equals(cell_intermediate(cell, pieces))
-    assert list(table.columns) == ['cell', 'task', 'metric', 'score', 'chance', 'budget_flops', 'n_tasks', 'tasks', 'subset', 'seed', 'flops_intermediate']
+    about = ['arm', 'budget_flops', 'n_tasks', 'tasks', 'subset', 'seed', 'flops_intermediate']
+    assert list(table.columns) == ['cell', 'task', 'metric', 'score', 'chance', 'place', 'stage', 'stages', *about]
     metrics = table.groupby('task').metric.agg(set).to_dict()
     chance = table.groupby('task').chance.first()
     assert {'mnli', 'csqa', 'hellaswag'} <= set(chance.index[chance.between(15, 45)]) and chance.squad == 0 and 10 < chance.squad2 < 60
@@ -396,7 +397,7 @@ def test_every_intermediate_task_is_scored_after_phase_2(nine):
 
 def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine, monkeypatch):
     from xtl.core import steps
-    from xtl.transfer import learned
+    from xtl.transfer import development, learned
     run, seen = IntermediateRun(nine, nine.study.design.intermediate, 0), {}
     begin = Cooldown(nine, run, 4e9)
     folder = intermediate(run, 4e9)
@@ -404,7 +405,7 @@ def test_development_rows_are_scored_with_the_heads_and_labels_of_training(nine,
     def keep(model, task, encoded, precision):
         seen[task] = (encoded.labels, model.heads[task].out.weight.detach().clone())
         return {'accuracy': 50.}
-    monkeypatch.setattr(learned, 'evaluate_intermediate', keep)
+    monkeypatch.setattr(development, 'evaluate_intermediate', keep)
     monkeypatch.setattr(steps, '_code_of', lambda module: 'another')
     intermediate_scores(begin)
     heads = learned.load_file(folder/'heads.safetensors')
