@@ -373,3 +373,15 @@ def test_a_worker_that_dies_again_while_it_starts_is_replaced():
             # the next one is killed at its start
             while not set(workers()) - set(before) and time.time() < deadline: time.sleep(0.01)
         assert client.submit(int, '7').result(timeout=120) == 7
+
+
+def test_workers_that_take_long_to_end_are_no_fault_of_a_run(monkeypatch):
+    from distributed.deploy import SpecCluster
+    close = SpecCluster.__exit__
+    def slowly(self, *error):
+        close(self, *error)
+        raise TimeoutError # what Dask raises on a busy machine
+    monkeypatch.setattr(SpecCluster, '__exit__', slowly)
+    with connect(Cluster(1)) as client: worker, = client.run(os.getpid).values()
+    assert not psutil.pid_exists(worker)
+    with pytest.raises(TimeoutError), connect(Cluster(1)): raise TimeoutError # one of the run itself

@@ -102,7 +102,7 @@ def _local(workers: int, processes: int, scratch: Path) -> Iterator:
     from distributed import Client, Scheduler
     from distributed.deploy import SpecCluster
     from distributed.security import Security
-    security, family = Security.temporary(), []
+    security, family, ended = Security.temporary(), [], False
     shared = dict(host='127.0.0.1', protocol='tls://', security=security, dashboard=False)
     own = dict(port=0, dashboard_address='127.0.0.1:0', allowed_failures=20)
     specs = _local_workers(workers, processes, shared)
@@ -116,7 +116,10 @@ def _local(workers: int, processes: int, scratch: Path) -> Iterator:
                 with _kept_up(cluster, workers):
                     client.wait_for_workers(1)
                     yield client
+                    ended = True
             finally: family = [p for w in cluster.workers.values() for p in process_family(w.pid)]
+    except TimeoutError: # of closing: on a busy machine workers may take longer to end than Dask waits
+        if not ended: raise
     finally:
         for process in psutil.wait_procs(family, timeout=5)[1]:
             with suppress(psutil.NoSuchProcess): process.kill()
