@@ -156,4 +156,4 @@ def look(
     found = Outlook(work, {n: status(n) for n in work})
     done = {n for n, s in found.statuses.items() if s['state'] == 'done'}
     ended = any(known[n]['state'] != 'done' for n in done if n in known) # at least one since the last look
-    return replace(found, at_once=max(before.at_once if before else 0, found.count('running') or ended))
+    return replace(found, at_once=max(before.at_once if before else 0, found.count('running') or int(ended)))
