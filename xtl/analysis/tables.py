@@ -34,6 +34,8 @@ SEGMENT_COLUMNS = ['cell', 'phase', 'segment', 'executed_flops']
 PLAN_COLUMNS = ['cell', 'intermediate', 'target', 'to_do_intermediate', 'to_do_target']
 INTERMEDIATE_COLUMNS = ['cell', 'task', 'metric', 'score', 'chance', 'budget_flops', 'n_tasks']
 
+def _source_of(settings: dict) -> str: return str((settings.get('data') or {}).get('source_language', 'en'))
+
 @dataclass(frozen=True)
 class Outcome:
     "A finished run as it lies in its folder; tables that are not there are empty."
@@ -57,7 +59,7 @@ class Outcome:
     @property
     def source(self) -> str:
         "The language that the targets are trained in."
-        return str(self.settings.get('data', {}).get('source_language', 'en'))
+        return _source_of(self.settings)
 
 # %% ../../nbs/analysis/20_tables.ipynb #79bf256a
 @patch(as_prop=True)
@@ -129,7 +131,7 @@ def read_outcome(
     define(settings.get('languages') or {}, settings.get('tasks') or {})
     rows, space = pd.DataFrame(_json(folder/'data.json', [])), _json(folder/'workspace.json', {})
     rows = rows.reindex(columns=list(dict.fromkeys([*DATA_COLUMNS, *rows])))
-    source = str((settings.get('data') or {}).get('source_language', 'en'))
+    source = _source_of(settings)
     columns = dict(results=RESULT_COLUMNS, ledger=LEDGER_COLUMNS, curves=CURVE_COLUMNS, layers=LAYER_COLUMNS,
                    segments=SEGMENT_COLUMNS, plan=PLAN_COLUMNS, intermediate=INTERMEDIATE_COLUMNS)
     tables = {name: _table(folder/f'{name}.parquet', known) for name, known in columns.items()}

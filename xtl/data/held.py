@@ -7,7 +7,6 @@ __all__ = ['BARRED', 'row_texts', 'without_texts', 'tells_apart', 'shot_sources'
            'Held', 'read_held', 'with_held', 'check_shots']
 
 # %% ../../nbs/data/62_held.ipynb #bb9f35d1
-import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +18,6 @@ from ..tasks.task import Source, Task
 from ..tasks.paper import find_task, rows_of
 from ..tasks.recipes import Recipe
 from .lines import MissingData
-from .loading import clear_views
 from .sources import DataSettings
 from .rows import Rows, leave_out
 from .tokens import Encoded
@@ -183,17 +181,15 @@ def with_held(
     progress=lambda items, **_: items, # A progress bar such as `tqdm`
 ) -> Prepared:
     "The splits with the held ones among them. Raises `MissingData` for a target without development rows."
-    folders, records, missing = dict(prepared.folders), [*prepared.records], [*prepared.missing]
+    folders, records, missing = {}, [*prepared.records], [*prepared.missing]
     try:
         for task, split, code in progress(splits, desc='held rows', unit='split'):
             found, noted, lacking = read_held(held, task, split, code, recipes[task.name], seeds, shots)
             if split == VALIDATION and not found:
                 raise MissingData(f"`phase3.select`: target '{task.name}' has no development rows: {lacking[0]['why']}")
             folders, records, missing = folders | found, records + noted, missing + lacking
-    finally:
-        shutil.rmtree(held.preparation.store.folder/'arrow', ignore_errors=True)
-        clear_views()
-    return Prepared(folders, records, missing, fingerprints(folders))
+    finally: held.preparation.clear()
+    return Prepared(prepared.folders | folders, records, missing, prepared.rows | fingerprints(folders))
 
 def check_shots(
     prepared: Prepared, # The splits of a study that wants shots

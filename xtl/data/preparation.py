@@ -136,6 +136,11 @@ class Preparation:
     tokenizer_id: str      # Its fingerprint
     label_sets: dict = field(default_factory=dict, compare=False) # Task -> labels that its training rows have
 
+    def clear(self) -> None:
+        "Removes what reading leaves behind."
+        shutil.rmtree(self.store.folder/'arrow', ignore_errors=True)
+        clear_views()
+
     def split(self,
               task: Task,     # Which task
               split: str,     # 'train', 'test' or 'development'
@@ -269,8 +274,6 @@ def prepare(
             else:
                 folders[f'{task.name}/{split}/{code}'] = str(folder)
                 records += record
-    finally:
-        shutil.rmtree(preparation.store.folder/'arrow', ignore_errors=True)
-        clear_views()
+    finally: preparation.clear()
     _check_complete(targets, folders, missing, set(required or ()) - {preparation.settings.source_language})
     return Prepared(folders, records, missing, fingerprints(folders))

@@ -20,8 +20,7 @@ def shot_scores(
     found: Findings, # What the study found
 ) -> pd.DataFrame:   # `cell`, `target`, `language`, `shots`, `score`, `zero_shot`: points, the mean of headline metrics
     "Scores with shots beside those without, of one cell, target and language each."
-    outcome, parts = found.outcome, []
-    keys = ['cell', 'target', 'language']
+    outcome, keys = found.outcome, ['cell', 'target', 'language']
     def scores(rows):
         panel = score_panel(rows, outcome.source, expected=True)
         columns = pd.MultiIndex.from_frame(panel.pairs[['target', 'language']])

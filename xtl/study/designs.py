@@ -223,7 +223,7 @@ def shared_trunks(
     study: Study, # A checked study
 ) -> dict[str, str]: # Cell -> the trunk that its phase 2 goes along; '' without intermediate tasks
     "Trunks of cells; cells of arms that are alike for them have the trunk of the first."
-    ways, first = {arm: study.of_arm(arm) for arm in ('', *study.arms)}, {}
+    ways, first = study.ways, {}
     def alike(cell):
         how = ways[cell.arm]
         return str((asdict(how.mixture.for_tasks(len(cell.tasks))), asdict(how.phase2), replace(cell, arm='').trunk))

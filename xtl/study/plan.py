@@ -88,7 +88,7 @@ def plan_rows(
 ) -> list[dict]: # A row a cell: its operations by phase, and those that earlier cells leave to be done
     "The cells of a study and what each costs, in order."
     rows, done, shared, known, trunks = [], {}, set(), {}, shared_trunks(study)
-    sets, ways = sets or training_sets(study), {arm: study.of_arm(arm) for arm in ('', *study.arms)}
+    sets, ways = sets or training_sets(study), study.ways
     for cell in cells(study):
         phase2, own, new2, on = set(), {}, 0.0, trunks[cell.name]
         for target, cost in target_costs.items():
@@ -197,7 +197,7 @@ def disk_needed(
     encoder, keep = 4*parameters, study.device.keep
     state = encoder + 8*(parameters if trained is None else trained)
     planned, on = [c for c in cells(study) if c.tasks], shared_trunks(study)
-    ways = {arm: study.of_arm(arm) for arm in ('', *study.arms)}
+    ways = study.ways
     trunked = {on[c.name]: ways[c.arm].phase2.schedule == 'trunk' for c in planned}
     after = {c.name: stages_after(ways[c.arm], len(c.tasks)) for c in planned} # states of a sequence's stages
     lengths = {c.name: _lengths(study, c, target_costs) for c in planned}

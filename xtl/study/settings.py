@@ -225,6 +225,11 @@ def of_arm(
         groups.setdefault(ARM_SETTINGS[setting], {})[setting] = value
     return self.but(arms={}, **groups)
 
+@patch(as_prop=True)
+def ways(self: Study) -> dict[str, Study]:
+    "The studies of all arms, and under '' that of cells that are no arm's."
+    return {name: self.of_arm(name) for name in ('', *self.arms)}
+
 # %% ../../nbs/study/10_settings.ipynb #8eee57a9
 ELSEWHERE = { # Group -> settings that a key holds by content, or that no result depends on
     'encoder': ('name', 'revision'), 'data': ('source', 'revisions', 'sources', 'languages', 'max_train', 'max_test'),

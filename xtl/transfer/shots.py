@@ -27,8 +27,8 @@ from ..training.loop import sources_of, start
 from ..evaluation.languages import evaluate
 from ..evaluation.submission import write_predictions
 from .beside import drawn_shots, shot_flops, shot_rows
-from .phase2 import Training, advance, encoder_after, run_record
-from .phase3 import HEAD, TargetRun
+from .phase2 import Training, advance, encoder_after
+from .phase3 import HEAD, TargetRun, named_record
 
 # %% ../../nbs/transfer/32_shots.ipynb #dd643819
 @dataclass(frozen=True)
@@ -77,16 +77,9 @@ def compute(self: ShotRun, into: Path | None) -> None:
     about = dict(target=self.target, language=self.language)
     scores = [about | dict(metric=m, score=s) for m, s in found.scores.items()]
     pd.DataFrame(scores).to_parquet(into/'scores.parquet')
-    write_json(into/'run.json', _record(self, state))
+    write_json(into/'run.json', named_record(state, self.task, self.name))
 
 # %% ../../nbs/transfer/32_shots.ipynb #9d50d50f
-def _record(step: ShotRun, state: State) -> dict:
-    "The record of a training, under its name in the ledger."
-    record = run_record(state, {HEAD: 1.0})
-    named = {k: {step.task: record[k][HEAD]} for k in ('spent', 'shares')}
-    curve = [point | dict(task=step.task) for point in record['curve']]
-    return record | named | dict(curve=curve, segments=[[step.name, state.flops]])
-
 @patch
 def trained(self: ShotRun) -> State:
     "The model at the end of its training."
