@@ -22,7 +22,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from ..core.errors import UserError, fingerprint
+from ..core.errors import UserError, closest, fingerprint
 from ..core.files import read_json, write_aside, write_json
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #0f5663ce
@@ -50,11 +50,13 @@ class PretrainSettings:
     max_grad_norm: float = 1.0    # Gradient clipping
     mask_share: float = 0.25      # Share of the tokens that has to be predicted
     exponent: float = 0.3         # Of the number of documents, in the sampling of languages
+    precision: str = 'no'         # Accelerate's mixed precision: 'no', or 'bf16' on a GPU
     seed: int = 0                 # Fixes weights, order and masks
 
     def __post_init__(self):
         if self.learning_rate is None: object.__setattr__(self, 'learning_rate', peak_rate(self.width, self.layers))
         if self.width % self.heads: raise UserError(f'width {self.width} cannot be split among {self.heads} heads')
+        closest(self.precision, ('no', 'bf16'), 'precision')
         if not 0 < self.mask_share < 1: raise UserError(f'mask_share is {self.mask_share}; it must lie between 0 and 1')
         for name in ('steps', 'documents', 'layers', 'max_length', 'vocabulary'):
             if getattr(self, name) < 1: raise UserError(f'{name} is {getattr(self, name)}; it must be at least 1')
@@ -248,32 +250,37 @@ def _load_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optim
         tensors = {n: file.get_tensor(n) for n in file.keys()}
     for name, p in model.named_parameters():
         p.data.copy_(tensors[f'model.{name}'])
-        def moment(k): return tensors[f'{k}.{name}'].to(p.device if k != 'step' else 'cpu')
+        fused = optimizer.param_groups[0]['fused']
+        def moment(k): return tensors[f'{k}.{name}'].to(p.device if fused or k != 'step' else 'cpu')
         optimizer.state[p] = {k: moment(k) for k in ('step', 'exp_avg', 'exp_avg_sq')}
     return header
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #07d04174
 _CURVE = 50 # Steps that a point of the loss curve is the mean of
 
-def _note(header: dict, loss: float) -> None:
-    "Counts a step, and adds a point to the curve now and then."
-    header['step'] += 1
-    header['recent'].append(loss)
-    if header['step'] % _CURVE == 0:
-        header['losses'].append([header['step'], sum(header['recent'])/_CURVE])
-        header['recent'] = []
+_READ = 10  # Steps between two readings of the loss, for each of which a GPU is waited for
+
+def _note(header: dict, losses: list[torch.Tensor]) -> float:
+    "Counts the steps that had these losses, adds a point to the curve now and then, and empties the list; the last."
+    for loss in torch.stack(losses).tolist():
+        header['step'] += 1
+        header['recent'].append(loss)
+        if header['step'] % _CURVE == 0:
+            header['losses'].append([header['step'], sum(header['recent'])/_CURVE])
+            header['recent'] = []
+    losses.clear()
+    return loss
 
 def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator,
-          inputs: tuple[torch.Tensor, ...],
-          rate: float, max_norm: float) -> float:
-    "One step of the optimiser; the loss before it."
+          inputs: tuple[torch.Tensor, ...], rate: float, max_norm: float) -> torch.Tensor:
+    "One step of the optimiser; the loss before it, still on the device."
     for group in optimizer.param_groups: group['lr'] = rate
-    loss = masked_loss(model, *(t.to(accelerator.device) for t in inputs))
+    with accelerator.autocast(): loss = masked_loss(model, *(t.to(accelerator.device) for t in inputs))
     accelerator.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.item()
+    return loss.detach()
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #0b93e01d
 @contextmanager
@@ -306,7 +313,7 @@ def pretrain(
     sizes = [[l, len(texts[l]), texts[l][0]] for l in sorted(texts)]
     run = fingerprint([asdict(settings), sizes, int(corpus.ids.sum())])
     if (done := out/'pretraining.json').exists() and read_json(done)['run'] == run: return out
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision=settings.precision)
     model = new_model(settings, len(tokenizer)).to(accelerator.device)
     header = {'run': run, 'step': 0, 'recent': [], 'losses': [], 'watched': [],
               'entropy': piece_entropies(corpus, settings.exponent)}
@@ -321,20 +328,24 @@ def pretrain(
 def _run(model, accelerator, corpus, settings, vocabulary, state, header, seen, watch_every, minutes) -> None:
     "The steps that are left, with checkpoints by time."
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98),
-                                  weight_decay=settings.weight_decay)
+                                  weight_decay=settings.weight_decay, fused=accelerator.device.type != 'cpu')
     if state.exists(): header.update(_load_state(state, model, optimizer, header['run']))
     saved, bar = time.monotonic(), tqdm(total=settings.steps, initial=header['step'], desc='pretraining', mininterval=2)
+    losses = []
     def save(): _save_state(state, model, optimizer, header)
     with signals_held() as came, closing(bar):
         for step in range(header['step'], settings.steps):
             inputs = batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>'))
-            loss = _step(model, optimizer, accelerator, inputs, learning_rate(step, settings), settings.max_grad_norm)
-            _note(header, loss)
-            if header['step'] % watch_every == 0 or header['step'] == settings.steps: seen()
+            rate = learning_rate(step, settings)
+            losses.append(_step(model, optimizer, accelerator, inputs, rate, settings.max_grad_norm))
             bar.update()
-            bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
+            watched = (step + 1) % watch_every == 0 or step + 1 == settings.steps
+            due = time.monotonic() - saved > 60*minutes
+            if not (came or watched or due or len(losses) == _READ): continue
+            bar.set_postfix(loss=f'{_note(header, losses):.3f}', refresh=False)
+            if watched: seen()
             if came: return save() # between two steps, so that the state is whole
-            if time.monotonic() - saved > 60*minutes:
+            if due:
                 save()
                 saved = time.monotonic()
 
