@@ -21,6 +21,19 @@ def real_data():
     return Path(given) if given else ROOT.parent/'shared'/'hub'
 
 
+def gpu():
+    "Whether what only a GPU can show is to be tested."
+    import torch
+    return torch.cuda.is_available() or 'XTL_GPU' in os.environ
+
+
+collect_ignore = [] if gpu() else ['test_gpu.py']
+
+
+def pytest_report_header():
+    return 'GPU: tests of it, too' if gpu() else 'no GPU: its own tests, test_gpu.py, are not collected'
+
+
 def pytest_configure(config):
     "The embedded world is written once for all tests, as `make test` has it: the workers of a parallel run are told by the first process."
     if 'XTL_WORLD' in os.environ: return

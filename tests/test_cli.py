@@ -262,3 +262,8 @@ def test_a_cell_whose_loss_is_no_number_fails_alone_with_its_step(xtl, tmp_path)
     assert 'the loss became' in err and 'step' in err and 'Traceback' not in err
     assert (tmp_path/'out'/'cells'/'k1-s0-b4e9-r0'/'cell.ipynb').exists()
     assert set(pd.read_parquet(tmp_path/'out'/'results.parquet').cell) == {'none-r0'}
+
+
+def test_the_speed_of_this_machine_is_measured_in_the_precision_of_the_study(xtl):
+    code, out, err = xtl('plan', 'mini', '--device', 'here', '--set', 'device.precision=bf16')
+    assert code == 0 and ' FLOP/s, as measured on ' in out, err

@@ -57,12 +57,24 @@ PACKING = ('xlm-roberta', 'xlm-roberta-xl', 'roberta', 'camembert', 'bert')
 warnings.filterwarnings('ignore', message='The PyTorch API of nested tensors') # that it may change is known
 logging.getLogger('torch.fx._symbolic_trace').setLevel(logging.ERROR)          # and so is what jagged tensors load
 
+try: from torch.nn.attention.varlen import varlen_attn
+except ImportError: varlen_attn = None # before torch 2.10
+
+def _by_varlen(query: torch.Tensor, dropout: float) -> bool:
+    "Whether torch's kernel for rows laid end to end can read these: on a GPU, in 16 bits, without dropout."
+    return bool(varlen_attn and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout
+                and query.shape[-1] % 8 == 0)
+
 def packed_attention(module, query, key, value, attention_mask, dropout: float = 0.0, scaling: float | None = None,
                      cu_seq_lens_q=None, max_length_q=None, **kwargs):
     "Attention that keeps to the rows of a packed batch; for any other batch torch's, as always."
     if cu_seq_lens_q is None:
         options = dict(dropout=dropout, scaling=scaling, **kwargs)
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if _by_varlen(query, dropout):
+        starts = cu_seq_lens_q.int()
+        each = (x[0].transpose(0, 1) for x in (query, key, value)) # [tokens, heads, width of a head]
+        return varlen_attn(*each, starts, starts, max_length_q, max_length_q, scale=scaling)[None], None
     def rows(x):
         jagged = torch.nested.nested_tensor_from_jagged(x[0].transpose(0, 1), cu_seq_lens_q, min_seqlen=1,
                                                         max_seqlen=max_length_q)

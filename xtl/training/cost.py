@@ -165,8 +165,8 @@ class Device:
 @cache
 def this_device() -> Device:
     "The device that Accelerate chooses here, looked at once."
-    from accelerate import Accelerator
-    kind = Accelerator().device.type
+    from accelerate import PartialState
+    kind = PartialState().device.type # an `Accelerator` would settle the precision, too
     name = torch.cuda.get_device_name() if kind == 'cuda' else kind
     return Device(name, device_peak(name) or measured_peak(kind))
 

@@ -85,13 +85,13 @@ def predict(
     path: str | Path,   # A file of texts
 ) -> list[dict]:        # A row a text: its `id`, and `label`, `tags` with the `words`, or `answer`
     "What a model says of texts. Raises `UserError` for a folder or a file that cannot be read."
-    from accelerate import Accelerator
+    from accelerate import PartialState
     about = read_about(folder)
     rows, head = read_texts(path, about), about['head']
     tokenizer = load_tokenizer(str(folder))
     recipe = Recipe(max_length=about['max_length'], stride=about['stride'])
     encoded = encode(rows, head, tuple(about['labels']), tokenizer, recipe, dict(language='', where=str(path)))
-    model = LibraryModel(CLASSES[head].from_pretrained(str(folder)), head, tokenizer).to(Accelerator().device)
+    model = LibraryModel(CLASSES[head].from_pretrained(str(folder)), head, tokenizer).to(PartialState().device)
     found = PREDICT[head](read_logits(model, head, encoded), encoded)
     if head == 'span': return [dict(id=i, answer=found[i]) for i in rows.ids]
     if head == 'token':
