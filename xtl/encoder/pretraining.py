@@ -135,16 +135,21 @@ def tokenise(
     sequences, ranges = [], {}
     for language in sorted(texts):
         first = len(sequences)
-        for document in texts[language]: sequences += _sequences(document, tokenizer, max_length)
+        for segments in _segments(texts[language], tokenizer): sequences += _sequences(segments, tokenizer, max_length)
         if len(sequences) == first: raise UserError(f"there is no text of language '{language}'")
         ranges[language] = (first, len(sequences))
     return TokenisedText(np.concatenate(sequences), np.cumsum([0] + [len(s) for s in sequences]), ranges)
 
-def _sequences(document: str, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[np.ndarray]:
+def _segments(documents: list[str], tokenizer: PreTrainedTokenizerFast, together: int = 2000) -> Iterator[list[list[int]]]:
+    "The ids of each document's lines; documents are encoded together, which tokenizers does in several threads."
+    for at in range(0, len(documents), together):
+        lines = [document.split('\n') for document in documents[at:at + together]]
+        flat = iter(tokenizer.backend_tokenizer.encode_batch([l for d in lines for l in d], add_special_tokens=False))
+        for document in lines: yield [ids for _ in document if (ids := next(flat).ids)]
+
+def _sequences(segments: list[list[int]], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[np.ndarray]:
     "The ids of a document, cut into sequences of at most `max_length`."
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    encodings = tokenizer.backend_tokenizer.encode_batch(document.split('\n'), add_special_tokens=False)
-    segments = [s.ids for s in encodings if s.ids]
     body = [i for n, ids in enumerate(segments) for i in ([end, end] if n else []) + ids]
     for at in range(0, len(body), max_length - 2):
         yield np.array([start, *body[at:at + max_length - 2], end], dtype=np.int32)
