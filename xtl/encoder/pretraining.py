@@ -24,6 +24,8 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaFo
 
 from ..core.errors import UserError, closest, fingerprint
 from ..core.files import read_json, write_aside, write_json
+from ..data.batches import ahead
+from .packing import encode_batch, to_device
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #0f5663ce
 def peak_rate(
@@ -140,7 +142,8 @@ def tokenise(
         ranges[language] = (first, len(sequences))
     return TokenisedText(np.concatenate(sequences), np.cumsum([0] + [len(s) for s in sequences]), ranges)
 
-def _segments(documents: list[str], tokenizer: PreTrainedTokenizerFast, together: int = 2000) -> Iterator[list[list[int]]]:
+def _segments(documents: list[str], tokenizer: PreTrainedTokenizerFast,
+              together: int = 2000) -> Iterator[list[list[int]]]:
     "The ids of each document's lines; documents are encoded together, which tokenizers does in several threads."
     for at in range(0, len(documents), together):
         lines = [document.split('\n') for document in documents[at:at + together]]
@@ -178,8 +181,9 @@ def batch(
     "One step's input. Of the tokens to predict 80% are masked, 10% replaced, 10% left (Devlin et al. 2019)."
     drawn = _draw_group(corpus, settings, step//_STEPS_TOGETHER)[step % _STEPS_TOGETHER]
     lengths = corpus.starts[drawn + 1] - corpus.starts[drawn]
-    ids = np.full((len(drawn), lengths.max()), 1, dtype=np.int64)
-    for row, (i, n) in enumerate(zip(drawn, lengths)): ids[row, :n] = corpus.ids[corpus.starts[i]:corpus.starts[i] + n]
+    column = np.arange(lengths.max())
+    flat = np.minimum(corpus.starts[drawn][:, None] + column, len(corpus.ids) - 1)
+    ids = np.where(column < lengths[:, None], corpus.ids[flat], 1).astype(np.int64)
     rng = np.random.default_rng([settings.seed, 3, step])
     chosen, fate = (rng.random(ids.shape) < settings.mask_share) & (ids >= len(SPECIAL)), rng.random(ids.shape)
     seen = np.where(chosen & (fate < 0.8), mask_id, ids)
@@ -224,10 +228,13 @@ def masked_loss(
     attention: torch.Tensor,      # 1 for real tokens
     wanted: torch.Tensor,         # Ids to predict, -100 elsewhere
 ) -> torch.Tensor:                # Mean cross-entropy in nats
-    "The loss at the hidden positions; no other position gets an output."
-    at = wanted >= 0
-    hidden = model.roberta(ids, attention_mask=attention).last_hidden_state[at]
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden), wanted[at])
+    """The loss at the hidden positions; no other position gets an output. The batch comes from the processor, where its
+    hidden positions are found: a device would have to be waited for."""
+    device, at = model.device, (wanted >= 0).flatten().nonzero()[:, 0]
+    mask = None if attention.all() else to_device(attention, device)
+    hidden = encode_batch(model.roberta, to_device(ids, device), mask).flatten(0, 1)
+    hidden = hidden.index_select(0, to_device(at, device))
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden), to_device(wanted.flatten()[at], device))
 
 def learning_rate(
     step: int,                  # Counted from 0
@@ -280,7 +287,7 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, accelerator:
           inputs: tuple[torch.Tensor, ...], rate: float, max_norm: float) -> torch.Tensor:
     "One step of the optimiser; the loss before it, still on the device."
     for group in optimizer.param_groups: group['lr'] = rate
-    with accelerator.autocast(): loss = masked_loss(model, *(t.to(accelerator.device) for t in inputs))
+    with accelerator.autocast(): loss = masked_loss(model, *inputs)
     accelerator.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()
@@ -339,8 +346,10 @@ def _run(model, accelerator, corpus, settings, vocabulary, state, header, seen, 
     losses = []
     def save(): _save_state(state, model, optimizer, header)
     with signals_held() as came, closing(bar):
-        for step in range(header['step'], settings.steps):
-            inputs = batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>'))
+        steps = range(header['step'], settings.steps)
+        coming = (batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>')) for step in steps)
+        if accelerator.device.type != 'cpu': coming = ahead(coming, 4)
+        for step, inputs in zip(steps, coming):
             rate = learning_rate(step, settings)
             losses.append(_step(model, optimizer, accelerator, inputs, rate, settings.max_grad_norm))
             bar.update()
