@@ -29,9 +29,15 @@ class TransferModel(nn.Module):
         self.heads = nn.ModuleDict({name: head(name) for name in heads})
 
     def forward(self, task: str, input_ids: torch.Tensor, attention_mask: torch.Tensor | None,
-                packed: Packed | None = None, options: int | None = None) -> torch.Tensor:
-        "Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]."
-        logits = self.heads[task](encode_batch(self.encoder, input_ids, attention_mask, packed))
+                packed: Packed | None = None, options: int | None = None,
+                places: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]; of
+        masked language modelling [places, pieces], the places counted through all rows."""
+        hidden = encode_batch(self.encoder, input_ids, attention_mask, packed)
+        if places is not None:
+            table = self.encoder.get_input_embeddings().weight
+            return self.heads[task](hidden.flatten(0, 1)[places], table)
+        logits = self.heads[task](hidden)
         if self.specs[task].kind != 'choice': return logits
         return logits.view(-1, options or self.specs[task].labels) # a choice of two may follow one of five
 
@@ -39,7 +45,7 @@ class TransferModel(nn.Module):
 def loss_sum(
     kind: str,                   # Of the head
     logits: torch.Tensor,        # As the model gives them
-    labels: torch.Tensor,        # Classes [rows], tags [rows, tokens], -100 for none, or first and last token [rows, 2]
+    labels: torch.Tensor,        # Classes [rows], tags [rows, tokens], -100 for none, first and last token [rows, 2], pieces
     mask: torch.Tensor | None,   # 1 for real tokens, [rows, tokens], none where all are; no span lies in the padding
 ) -> torch.Tensor:
     "Cross-entropy in single precision, summed over `label_count` labels; a span's is the mean of start's and end's."

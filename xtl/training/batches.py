@@ -61,6 +61,15 @@ class TrainingTask:
     share: float      # Of the compute
     outputs: int      # Width of the head's output
 
+    def cost(self, position: int, rows: np.ndarray, shape: Shape, packing: bool) -> Cost:
+        "What training on some rows of the batch at a position costs."
+        encoded = self.sampler.encoded
+        return batch_cost(shape, encoded.head, self.outputs, encoded.lengths[rows], TRAIN, packing)
+
+    def arrays(self, position: int, rows: np.ndarray, pad: int) -> dict[str, np.ndarray]:
+        "These rows as `collate` gives them."
+        return collate(self.sampler.encoded, rows, pad)
+
     @property
     def unit(self) -> int:
         "Rows of one item."
@@ -69,16 +78,15 @@ class TrainingTask:
 # %% ../../nbs/training/50_batches.ipynb #6d1fc7fd
 def fitting(
     source: TrainingTask, # The batch comes from here
-    rows: np.ndarray,     # Of a batch, item after item
+    position: int,        # Which batch of the task
+    rows: np.ndarray,     # Of the batch, item after item
     shape: Shape,         # For the cost
     room: float,          # Executed operations that are left
     packing: bool = False, # Whether the rows are read without padding
 ) -> np.ndarray:          # The first rows, of one item at least
     "As much of a batch as fits into what is left."
     encoded = source.sampler.encoded
-    def cost(end):
-        lengths = encoded.lengths[rows[:end]]
-        return batch_cost(shape, encoded.head, source.outputs, lengths, TRAIN, packing).executed_flops
+    def cost(end): return source.cost(position, rows[:end], shape, packing).executed_flops
     if cost(len(rows)) <= room: return rows
     ends = [*np.flatnonzero(np.diff(encoded.arrays['example'][rows])) + 1, len(rows)]
     return rows[:max([e for e in ends if cost(e) <= room], default=ends[0])]
@@ -105,15 +113,15 @@ def make_batch(
 ) -> Batch:
     "The batch at a position, cut down to `room` where that is less."
     encoded, rows = source.sampler.encoded, source.sampler.rows(position)
-    if room < math.inf: rows = fitting(source, rows, shape, room, settings.packing)
+    if room < math.inf: rows = fitting(source, position, rows, shape, room, settings.packing)
     limit, lengths = settings.micro_batch_tokens, encoded.lengths
     cut = [rows[p] for p in micro_batches(lengths[rows], source.unit, limit, accelerator.num_processes)]
-    def cost(part): return batch_cost(shape, encoded.head, source.outputs, lengths[part], TRAIN, settings.packing)
-    parts = [collate(encoded, part, pad) for part in cut]
+    parts = [source.arrays(position, part, pad) for part in cut]
     own = parts[accelerator.process_index::accelerator.num_processes]
     own = [tensors(p, accelerator.device, settings.packing) for p in own]
     labels = sum(label_count(encoded.head, p['labels']) for p in parts)
-    return Batch(task, encoded.head, own, labels, sum(map(cost, cut), NOTHING))
+    cost = sum((source.cost(position, part, shape, settings.packing) for part in cut), NOTHING)
+    return Batch(task, encoded.head, own, labels, cost)
 
 # %% ../../nbs/training/50_batches.ipynb #c84f19e6
 def batches(

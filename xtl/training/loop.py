@@ -21,7 +21,7 @@ from ..encoder.model import TransferModel, loss_sum
 from .cost import NOTHING
 from .state import Checkpoints, State, build_optimizer
 from .batches import Batch, Diverged, TrainSettings, TrainingTask, ahead, batches
-from .table import UsedRows, used_tokens
+from .table import UsedRows, predicts_pieces, used_tokens
 from .pauses import Pauses, pause
 
 # %% ../../nbs/training/70_loop.ipynb #2b6ad4f8
@@ -54,7 +54,7 @@ def train_step(
     total = torch.zeros((), device=accelerator.device)
     for part in batch.micro_batches:
         read = (part[k] for k in ('input_ids', 'attention_mask', 'packed'))
-        with accelerator.autocast(): logits = state.model(batch.task, *read)
+        with accelerator.autocast(): logits = state.model(batch.task, *read, places=part.get('places'))
         loss = loss_sum(batch.head, logits, part['labels'], part['attention_mask'])/max(1, batch.labels)
         accelerator.backward(loss)
         total += loss.detach()
@@ -154,7 +154,7 @@ def start(
     table = encoder.get_input_embeddings()
     if settings.lora: add_lora(encoder, settings.lora, settings.seed) # which freezes all else
     elif settings.freeze_embeddings: table.requires_grad_(False)
-    elif type(table) is torch.nn.Embedding: # others scale what they look up
+    elif type(table) is torch.nn.Embedding and not predicts_pieces(sources): # others scale what they look up
         encoder.set_input_embeddings(UsedRows(table, used_tokens(sources, table)))
     if settings.packing: encoder.set_attn_implementation('packed')
     if settings.compile: encoder.compile(dynamic=True) # one graph for all lengths
