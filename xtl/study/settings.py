@@ -127,6 +127,8 @@ OwnTasks = Annotated[dict[str, dict], BeforeValidator(_own_tasks)]
 def _check_own(study) -> None:
     "Raises `UserError` for a task that only another study of this process defines, and for a model that no run trains."
     design = study.design
+    if Mlm.called in study.tasks:
+        raise UserError("`tasks` has 'mlm', which stands for masked language modelling in tables: choose another name")
     expected = tuple(design.controls_expected)
     named = dict(intermediate=design.intermediate, targets=design.targets, controls_expected=expected)
     for setting, names in named.items():
