@@ -39,6 +39,7 @@ def plan_text(
 BESIDE_TEXT = { # In no budget
     'selection': 'reading development rows, to choose states', 'shots': 'few-shot training'}
 
+# %% ../../nbs/cli/20_plan.ipynb #839fbfbf
 def text_steps_text(
     rows: list[dict], # Of `text_lengths`
 ) -> str:             # Empty where phase 2 reads no text

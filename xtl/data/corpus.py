@@ -107,6 +107,7 @@ def _sequences(texts: list[str], tokenizer, max_length: int, spaced: bool) -> It
                 words = _word_numbers(encoding.word_ids[at:at + room], spaced)
                 yield [tokenizer.cls_token_id, *encoding.ids[at:at + room], tokenizer.sep_token_id], [-1, *words, -1]
 
+# %% ../../nbs/data/72_corpus.ipynb #7dde2c8f
 @dataclass(frozen=True)
 class TokenisedText(Step):
     "Text of several languages, tokenised."

@@ -24,7 +24,7 @@ class MaskedHead(nn.Module):
                  pieces: int, # Rows of its embedding table
     ):
         super().__init__()
-        def first(names, default): return next((v for n in names if (v := getattr(config, n, None)) is not None), default)
+        def first(names, default): return next((v for n in names if (v := getattr(config, n, None))), default)
         width, wide = first(('embedding_size',), config.hidden_size), config.hidden_size
         self.dense, self.bias = nn.Linear(wide, width), nn.Parameter(torch.zeros(pieces))
         self.norm = nn.LayerNorm(width, eps=first(('layer_norm_eps', 'norm_eps'), 1e-12))
@@ -54,7 +54,8 @@ def _head_names(names) -> dict[str, str] | None:
     for dense, norm, bias in MASKED_HEADS:
         old = f'{norm}.gamma' in names # as early BERT was saved
         wanted = {'dense.weight': f'{dense}.weight', 'dense.bias': f'{dense}.bias', 'bias': bias,
-                  'norm.weight': f'{norm}.{"gamma" if old else "weight"}', 'norm.bias': f'{norm}.{"beta" if old else "bias"}'}
+                  'norm.weight': f'{norm}.{"gamma" if old else "weight"}',
+                  'norm.bias': f'{norm}.{"beta" if old else "bias"}'}
         if wanted['dense.weight'] in names and wanted['norm.weight'] in names:
             return {own: name for own, name in wanted.items() if name in names}
     return None

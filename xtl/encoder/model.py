@@ -45,7 +45,7 @@ class TransferModel(nn.Module):
 def loss_sum(
     kind: str,                   # Of the head
     logits: torch.Tensor,        # As the model gives them
-    labels: torch.Tensor,        # Classes [rows], tags [rows, tokens], -100 for none, first and last token [rows, 2], pieces
+    labels: torch.Tensor,        # Classes [rows], tags [rows, tokens], -100 for none, spans [rows, 2], pieces
     mask: torch.Tensor | None,   # 1 for real tokens, [rows, tokens], none where all are; no span lies in the padding
 ) -> torch.Tensor:
     "Cross-entropy in single precision, summed over `label_count` labels; a span's is the mean of start's and end's."

@@ -24,6 +24,10 @@ ARMS_NOTE = (
     'and tasks are means. All other sections of this report are about “{first}”.')
 _ARM_KINDS = ('all', 'tier', 'gap', 'role', 'target')
 
+TEXT_READ = (
+    'Phase 2 had text without labels in {languages}, for masked language modelling{left}. No label was read with it, '
+    'so targets are still scored zero-shot in these languages.')
+
 def text_read(
     found: Findings, # What the study found
 ) -> str:            # Empty where phase 2 read tasks alone
@@ -35,10 +39,7 @@ def text_read(
     left = f'; {lost:,} of its texts or lines say what a test row says and were left out' if lost else ''
     return TEXT_READ.format(languages=', '.join(sorted(set(rows.language))), left=left)
 
-TEXT_READ = (
-    'Phase 2 had text without labels in {languages}, for masked language modelling{left}. No label was read with it, so '
-    'targets are still scored zero-shot in these languages.')
-
+# %% ../../nbs/report/67_spending.ipynb #5675c692
 def table_arms(
     found: Findings, # What the study found
 ) -> HTML:

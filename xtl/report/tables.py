@@ -161,12 +161,11 @@ NOTES = dict(
            'QA as the '
            'mean of F1 and exact match; 95% intervals over runs for these very languages.',
     gains='Points over the encoder without intermediate training (none) and over the same compute spent on the targets '
-          'alone (target-only) or on masked language modelling (mlm). What an interval is about stands beside it: these task sets, or any of their '
-          'size; these '
-          'languages, or others like them. p values are corrected by Holm’s method within a control. The '
-          'difference of the '
-          'tiers is taken within the targets that both have. The CSV holds every tier of every target as well. Not '
-          'learned are the tasks that phase 2 left within 5 points of chance there.')
+          'alone (target-only) or on masked language modelling (mlm). What an interval is about stands beside it: '
+          'these task sets, or any of their size; these languages, or others like them. p values are corrected by '
+          'Holm’s method within a control. The difference of the tiers is taken within the targets that both have. The '
+          'CSV holds every tier of every target as well. Not learned are the tasks that phase 2 left within 5 points '
+          'of chance there.')
 
 def in_order(names, registry) -> list:
     "Names in the order of a registry, unknown ones last."

@@ -9,6 +9,7 @@ __all__ = ['TOGETHER', 'TextSampler', 'MaskedTask']
 from dataclasses import dataclass
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..data.batches import Sampler, collate
 from ..data.tokens import Encoded
@@ -64,20 +65,34 @@ class MaskedTask(TrainingTask):
         fate, other = rng.random(len(ids)), self._others[rng.integers(len(self._others), size=len(ids))]
         return np.where(fate < 0.8, self._mask, np.where(fate < 0.9, other, ids))
 
-    def cost(self, position: int, rows: np.ndarray, shape: Shape, packing: bool) -> Cost:
-        "What training on some rows of the batch at a position costs, the output layer included."
-        encoder = batch_cost(shape, 'mlm', self.outputs, self.sampler.encoded.lengths[rows], TRAIN, packing)
-        masked = sum(len(self.hidden(position, row)) for row in rows)
-        output = mlm_flops(shape, self.outputs, masked, frozen=self.frozen)
-        return encoder + Cost(0, 0, output, output)
+# %% ../../nbs/training/52_masked.ipynb #de79e831
+@patch
+def cost(
+    self: MaskedTask, # Of a run
+    position: int,    # Which batch of it
+    rows: np.ndarray, # Of that batch
+    shape: Shape,     # Of the encoder
+    packing: bool,    # Whether the rows are read without padding
+) -> Cost:
+    "What training on these rows costs, the output layer included."
+    encoder = batch_cost(shape, 'mlm', self.outputs, self.sampler.encoded.lengths[rows], TRAIN, packing)
+    masked = sum(len(self.hidden(position, row)) for row in rows)
+    output = mlm_flops(shape, self.outputs, masked, frozen=self.frozen)
+    return encoder + Cost(0, 0, output, output)
 
-    def arrays(self, position: int, rows: np.ndarray, pad: int) -> dict[str, np.ndarray]:
-        "These rows with pieces hidden: `input_ids`, `attention_mask`, `places` and `labels`."
-        batch = collate(self.sampler.encoded, rows, pad)
-        ids, places, labels = batch['input_ids'], [], []
-        for i, row in enumerate(rows):
-            at = self.hidden(position, row)
-            labels.append(ids[i, at])
-            places.append(i*ids.shape[1] + at)
-            ids[i, at] = self._seen(position, row, ids[i, at])
-        return batch | dict(places=np.concatenate(places), labels=np.concatenate(labels))
+@patch
+def arrays(
+    self: MaskedTask, # Of a run
+    position: int,    # Which batch of it
+    rows: np.ndarray, # Of that batch
+    pad: int,         # Id of the padding token
+) -> dict[str, np.ndarray]:
+    "These rows with pieces hidden: `input_ids`, `attention_mask`, `places` and `labels`."
+    batch = collate(self.sampler.encoded, rows, pad)
+    ids, places, labels = batch['input_ids'], [], []
+    for i, row in enumerate(rows):
+        at = self.hidden(position, row)
+        labels.append(ids[i, at])
+        places.append(i*ids.shape[1] + at)
+        ids[i, at] = self._seen(position, row, ids[i, at])
+    return batch | dict(places=np.concatenate(places), labels=np.concatenate(labels))

@@ -40,7 +40,8 @@ from .beside import selection_costs, shot_costs
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
     "Every length of phase 2 in a study, smallest first; a total budget leaves each target a phase 2 of its own length."
-    return tuple(sorted({phase_budgets(study, c, cost)[0] for c in cells(study) if c.has_phase2 for cost in costs.values()}))
+    trained = [c for c in cells(study) if c.has_phase2]
+    return tuple(sorted({phase_budgets(study, c, cost)[0] for c in trained for cost in costs.values()}))
 
 # %% ../../nbs/transfer/15_layout.ipynb #6dd528b7
 PACKAGES = ('xtl', 'torch', 'transformers', 'datasets', 'tokenizers', 'accelerate', 'safetensors', 'numpy', 'pandas',

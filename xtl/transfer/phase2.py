@@ -113,6 +113,7 @@ def _all_sources(run: IntermediateRun, splits: dict[str, Encoded]) -> dict[str, 
     found = sources_of(tasks, run.shares(tasks), run.batch_sizes, heads_of(tasks), run.settings.seed)
     return found | ({MLM: _text_source(run, splits[MLM])} if MLM in splits else {})
 
+# %% ../../nbs/transfer/20_phase2.ipynb #790eb032
 def _sources(run: IntermediateRun, splits: dict[str, Encoded], number: int) -> dict[str, TrainingTask]:
     "What is trained in a stage: its own tasks, and of those that it repeats the memory."
     stage, sources = run.stages[number], _all_sources(run, splits)
@@ -128,6 +129,7 @@ def _fresh(run: IntermediateRun, splits: dict[str, Encoded]) -> State:
     if MLM in splits: text_head(run, state.model.heads[MLM])
     return state
 
+# %% ../../nbs/transfer/20_phase2.ipynb #ab92e15e
 def text_record(
     run: IntermediateRun, # The subset and seed
     state: State,         # At its end

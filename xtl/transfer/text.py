@@ -75,6 +75,7 @@ def _check_text(how: Mlm, languages: set[str], kept: dict) -> None:
     if lacking and not isinstance(how.languages, str):
         raise UserError(f"`mlm.languages` has {', '.join(lacking)}, but '{where}' has text in {', '.join(kept)} alone")
 
+# %% ../../nbs/transfer/11_text.ipynb #8a108a3b
 def with_text(
     prepared: Prepared,         # The splits that a study is trained and scored on
     study: Study,               # The study
