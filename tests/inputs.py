@@ -73,7 +73,7 @@ FIELDS = { # Setting -> kind of value, and whether null is one
     'design.subset_seed': ('whole', NOT_NULL), 'design.controls': ('controls', NOT_NULL),
     'design.seeds': ('list of whole', NOT_NULL), 'design.control_seeds': ('whole', NOT_NULL),
     'design.full_seeds': ('whole', NOT_NULL), 'design.controls_expected': ('expected', NOT_NULL), 'mixture.sampling': ('choice', NOT_NULL), 'mixture.cap': ('count', NOT_NULL),
-    'mixture.temperature': ('positive', NOT_NULL), 'phase2.schedule': ('choice', NOT_NULL),
+    'mixture.temperature': ('positive', NOT_NULL), 'mixture.distill': ('not negative', NOT_NULL), 'phase2.schedule': ('choice', NOT_NULL),
     'phase2.cooldown': ('share', NOT_NULL), 'phase2.warmup': ('share', NOT_NULL), 'phase2.learning_rate': ('positive', NOT_NULL),
     'mlm.share': ('share', NOT_NULL), 'mlm.languages': ('text languages', NOT_NULL), 'mlm.text': ('places', NOT_NULL), 'mlm.exponent': ('exponent', NOT_NULL),
     'mlm.mask_share': ('part', NOT_NULL), 'mlm.whole_words': ('yes', NOT_NULL), 'mlm.batch_size': ('count', NOT_NULL), 'mlm.max_length': ('count', NOT_NULL),

@@ -84,6 +84,8 @@ class Mixture(Group):
     order: Literal['mixed', 'sequence', 'sequence-by-seed'] = 'mixed'
     replay: Share = 0.0                # Share of a later task's compute for rows of the tasks before it (a sequence)
     memory: Count = 500                # Rows of each task that are kept for that, chosen by seed
+    # Weight of distillation: how far replayed rows keep the outputs that they had when the stage before ended
+    distill: NotNegative = 0.0
 
 @dataclass(frozen=True, config=CHECKED)
 class Phase2(Group):
@@ -99,7 +101,7 @@ class Phase2(Group):
     score_intermediate: Yes = True     # Whether intermediate tasks are scored afterwards, on their development rows
 
 # %% ../../nbs/study/09_groups.ipynb #f802017e
-_AMONG_TASKS = ('sampling', 'cap', 'temperature', 'order', 'replay', 'memory') # What says how tasks share
+_AMONG_TASKS = ('sampling', 'cap', 'temperature', 'order', 'replay', 'memory', 'distill') # What says how tasks share
 
 @patch
 def for_tasks(

@@ -47,7 +47,7 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('mixture.cap', lambda s: s.mixture.sampling == 'capped', '`mixture.sampling: capped`'),
     ('mixture.temperature', lambda s: s.mixture.sampling == 'temperature', '`mixture.sampling: temperature`'),
     ('mixture.replay', lambda s: s.mixture.order != 'mixed', '`mixture.order: sequence`'),
-    ('mixture.memory', lambda s: s.mixture.replay > 0, '`mixture.replay`'),
+    *((f'mixture.{name}', lambda s: s.mixture.replay > 0, '`mixture.replay`') for name in ('memory', 'distill')),
     ('mlm.share', lambda s: any(s.design.n_tasks), 'an intermediate task'),
     *((f'mlm.{f.name}', lambda s: s.mlm.share > 0 or 'mlm' in s.design.controls,
        'an `mlm.share` above 0, or `mlm` among `design.controls`') for f in fields(Mlm) if f.name != 'share'),

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from accelerate import Accelerator
@@ -19,7 +19,7 @@ from ..data.batches import Sampler, collate
 from ..encoder.packing import tensors
 from ..encoder.lora import Lora
 from ..encoder.model import label_count
-from .cost import NOTHING, TRAIN, Cost, Shape, batch_cost, shape_of
+from .cost import FORWARD, NOTHING, TRAIN, Cost, Shape, batch_cost, shape_of
 from .frozen import adapted_shape
 from .mixture import next_task
 from .state import State
@@ -60,11 +60,17 @@ class TrainingTask:
     sampler: Sampler  # Batches by position
     share: float      # Of the compute
     outputs: int      # Width of the head's output
+    distill: float = field(default=0.0, kw_only=True) # Weight of what the model said of its rows before this stage
 
     def cost(self, position: int, rows: np.ndarray, shape: Shape, packing: bool) -> Cost:
         "What training on some rows of the batch at a position costs."
         encoded = self.sampler.encoded
-        return batch_cost(shape, encoded.head, self.outputs, encoded.lengths[rows], TRAIN, packing)
+        def passed(passes):
+            return batch_cost(shape, encoded.head, self.outputs, encoded.lengths[rows], passes, packing)
+        cost = passed(TRAIN)
+        if not self.distill: return cost
+        again = passed(FORWARD) # of the earlier model
+        return cost + Cost(0, 0, again.useful_flops, again.executed_flops)
 
     def arrays(self, position: int, rows: np.ndarray, pad: int) -> dict[str, np.ndarray]:
         "These rows as `collate` gives them."
@@ -100,6 +106,7 @@ class Batch:
     micro_batches: list[dict]  # What this process reads of it: a dictionary of tensors a micro-batch
     labels: int        # All labels of the batch, over which its loss is the mean
     cost: Cost         # Of the whole batch
+    distill: float = 0.0 # As its task has it
 
 def make_batch(
     task: str,                # Whose batch
@@ -121,7 +128,7 @@ def make_batch(
     own = [tensors(p, accelerator.device, settings.packing) for p in own]
     labels = sum(label_count(encoded.head, p['labels']) for p in parts)
     cost = sum((source.cost(position, part, shape, settings.packing) for part in cut), NOTHING)
-    return Batch(task, encoded.head, own, labels, cost)
+    return Batch(task, encoded.head, own, labels, cost, source.distill)
 
 # %% ../../nbs/training/50_batches.ipynb #c84f19e6
 def batches(

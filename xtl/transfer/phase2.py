@@ -121,6 +121,7 @@ def _sources(run: IntermediateRun, splits: dict[str, Encoded], number: int) -> d
     for t in found.keys() - set(stage.tasks):
         whole = found[t].sampler
         found[t].sampler = Memory(whole.encoded, whole.batch_size, whole.seed, kept=run.mixture.memory)
+        found[t].distill = run.mixture.distill
     return found
 
 def _fresh(run: IntermediateRun, splits: dict[str, Encoded]) -> State:
@@ -167,8 +168,9 @@ def _begun(step: Training, run: IntermediateRun, before: Training | None, number
     if not before: return Begun(state or fresh, sources, [])
     with obtained(step.space.store, replace(before, observe=step.observe)) as folder:
         segments = read_json(folder.parent/'segments.json')
-        if state: return Begun(state, sources, segments)
-        state = load_state(folder, fresh.model, decay)
+        earlier = model_after(run, folder).eval() if any(s.distill for s in sources.values()) else None
+        if state: return Begun(replace(state, earlier=earlier), sources, segments)
+        state = replace(load_state(folder, fresh.model, decay), earlier=earlier)
     if number: state.before = {t: c.executed_flops for t, c in state.spent.items()} # the stage before has ended
     return Begun(state, sources, segments)
 

@@ -132,7 +132,8 @@ def stages(self: IntermediateRun) -> tuple[Stage, ...]:
 def sequence_key(self: IntermediateRun) -> dict:
     "What a result depends on where tasks come one after the other; empty where they are mixed."
     if not self.order: return {}
-    return dict(sequence=dict(order=self.order, replay=[self.mixture.replay, self.mixture.memory]))
+    distil = dict(distill=self.mixture.distill) if self.mixture.distill else {}
+    return dict(sequence=dict(order=self.order, replay=[self.mixture.replay, self.mixture.memory], **distil))
 
 @patch
 def trunk_end(
