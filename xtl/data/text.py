@@ -30,7 +30,7 @@ def _texts(task: Task, source: Source, lang: Language, settings: DataSettings, r
     "The text of one split; nothing where it is missing, or in a language that has no such config."
     if '{ud}' in source.config and not lang.ud: return []
     columns = (task.train_columns if training else None) or task.columns
-    try: dataset, where, _ = find_rows(task, source, columns, lang, settings, root)
+    try: dataset, where, _ = find_rows(task, source, columns, lang, settings, root, training=training)
     except MissingData: return []
     rows = read_rows(dataset, task, columns, where)
     between = '' if lang.script in UNSPACED else ' '
@@ -50,7 +50,10 @@ def pretraining_texts(
     def wanted(codes): return [c for c in codes if only is None or language(c).code in only]
     def everywhere(split): return '{' in split.config or split.config == 'tydiqa'
     read = [(t, s, spoken if everywhere(s) else [source.code]) for t in TASKS.values() for s in t.train]
-    read += [(t, s, t.languages) for t in own for s in t.train if '{' in s.config]
+    def speaks(t, s): # a study's own task: one language, all of them, or the source language
+        if s.spoken: return [s.spoken]
+        return t.languages if '{' in s.config + s.file else [source.code]
+    read += [(t, s, speaks(t, s)) for t in own for s in t.train]
     for task, split, codes in read:
         for lang in map(language, wanted(codes)):
             found.setdefault(lang.code, set()).update(_texts(task, split, lang, settings, root, training=True))
