@@ -37,6 +37,7 @@ def _texts(task: Task, source: Source, lang: Language, settings: DataSettings, r
     if task.head == 'token': return [between.join(words) for words in rows.texts[0]]
     return [t for texts in rows.texts for t in texts] + [o for options in rows.options for o in options]
 
+# %% ../../nbs/data/70_text.ipynb #65cc5588
 def pretraining_texts(
     settings: DataSettings, # Hub or mirror
     store: Store,           # Where the embedded world is kept
