@@ -201,6 +201,14 @@ def test_the_report_says_what_was_read_and_compares_it(done):
     assert sentence in table_arms(found).data and 'text' in found.arms.arm.tolist()
 
 
+def test_a_cell_that_reads_text_no_more_runs_again(done):
+    cell = of(done, 'text')
+    without = replace(done, study=done.study.but(arms={'text': {}, 'english': {'mlm': TEXT}}))
+    assert stale_cells(without, some=[cell]) == {cell.name: 'changed since: mlm'}
+    other = of(done, 'english')
+    assert stale_cells(without, some=[other]) == {other.name: 'changed since: mlm'}
+
+
 def test_a_claim_about_text_is_judged_by_two_arms(done):
     six = claims(find(done.out))[5]
     assert '“english” above “text” (multilingual MLM mixed in)' in six.measured and six.why != NOT_COMPARED

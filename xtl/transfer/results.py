@@ -70,7 +70,8 @@ def _stale(folder: Path, key: dict, accept_code: bool, look: bool) -> str | None
     if look and (what := damage(folder)): return f'damaged: {what}'
     try: before = read_json(folder/'done.json')
     except UserError: return 'damaged: done.json has changed'
-    changed = [k for k in key if before.get(k) != key[k] and not (accept_code and k == 'code')]
+    every = dict.fromkeys([*key, *before]) # text that is read no more is in the old key alone
+    changed = [k for k in every if before.get(k) != key.get(k) and not (accept_code and k == 'code')]
     return f"changed since: {', '.join(changed)}" if changed else None
 
 def stale_cells(
