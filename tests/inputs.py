@@ -47,6 +47,10 @@ WRONG = { # Kind of value -> what is none of it, as YAML
     'list of intermediate': ['mnli', '3', '[mnly]', '[mnli, mnli]', '[xnli]', '[3]', '[null]', '{mnli: 1}'],
     'list of targets': ['xnli', '3', '[xnil]', '[xnli, xnli]', '[mnli]', '[]', '[null]', 'true'],
     'list of languages': ['qab', '3', '[qab, qab]', '[zz]', '[en]', '[]', '[null]', '[1]'],
+    'text languages': ['target', '3', '[qab, qab]', '[zz]', '[]', '{a: b}', 'true', '[null]'],
+    'places': ['3', '[]', '{a: b}', '[data, data]', '[3]', 'true', '"a\\nb"'],
+    'exponent': ['-0.1', '1.5', 'much', 'true', '[1]', '.nan'],
+    'part': ['0', '1', '-0.1', 'much', 'true', '[0.1]', '.nan'],
     'language': ['zz', 'en', '3', '""', '[qaa]', 'true'],
     'subsets': ['nestled', '3', '[]', '[mnli]', '[[]]', '[[mnly]]', '[[mnli, mnli]]', '[[mnli], [mnli]]', '[[3]]', 'true',
                 '[[mnli, csqa]]', '{a: [mnli]}'],
@@ -69,8 +73,10 @@ FIELDS = { # Setting -> kind of value, and whether null is one
     'design.subset_seed': ('whole', NOT_NULL), 'design.controls': ('controls', NOT_NULL),
     'design.seeds': ('list of whole', NOT_NULL), 'design.control_seeds': ('whole', NOT_NULL),
     'design.full_seeds': ('whole', NOT_NULL), 'design.controls_expected': ('expected', NOT_NULL), 'mixture.sampling': ('choice', NOT_NULL), 'mixture.cap': ('count', NOT_NULL),
-    'mixture.temperature': ('positive', NOT_NULL), 'phase2.schedule': ('choice', NOT_NULL),
+    'mixture.temperature': ('positive', NOT_NULL), 'mixture.distill': ('not negative', NOT_NULL), 'phase2.schedule': ('choice', NOT_NULL),
     'phase2.cooldown': ('share', NOT_NULL), 'phase2.warmup': ('share', NOT_NULL), 'phase2.learning_rate': ('positive', NOT_NULL),
+    'mlm.share': ('share', NOT_NULL), 'mlm.languages': ('text languages', NOT_NULL), 'mlm.text': ('places', NOT_NULL), 'mlm.exponent': ('exponent', NOT_NULL),
+    'mlm.mask_share': ('part', NOT_NULL), 'mlm.whole_words': ('yes', NOT_NULL), 'mlm.batch_size': ('count', NOT_NULL), 'mlm.max_length': ('count', NOT_NULL),
     'phase2.weight_decay': ('not negative', NOT_NULL), 'phase2.max_grad_norm': ('not negative', NOT_NULL),
     'phase2.score_intermediate': ('yes', NOT_NULL), 'phase3.recipe': ('choice', NOT_NULL), 'phase3.recipes': ('mapping', NOT_NULL),
     'phase3.target_flops': ('positive', MAYBE_NULL), 'retrieval.layer': ('whole', MAYBE_NULL),
@@ -114,7 +120,7 @@ def wrong_names():
 
 
 WITHOUT_EFFECT = [
-    ('mixture', 'cap', '5', 'capped'), ('mixture', 'temperature', '3', 'temperature'), ('phase2', 'schedule', 'linear\n  cooldown: 0.3', 'trunk'),
+    ('mixture', 'cap', '5', 'capped'), ('mlm', 'exponent', '1', 'mlm.share'), ('mlm', 'whole_words', 'true', 'mlm.share'), ('mixture', 'temperature', '3', 'temperature'), ('phase2', 'schedule', 'linear\n  cooldown: 0.3', 'trunk'),
     ('design', 'subsets', 'all\n  subset_count: 2', 'balanced'), ('design', 'subsets', '[[mnli]]\n  subset_count: 2', 'balanced'),
     ('design', 'subsets', 'all\n  subset_seed: 1', 'nested'), ('design', 'n_tasks', '[0]\n  controls: [none]', 'budget'),
     ('design', 'n_tasks', '[0]\n  budget_unit: epochs', 'intermediate'), ('design', 'controls', '[target-only]\n  controls_expected: {mnli: []}', 'none'),

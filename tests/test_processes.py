@@ -21,7 +21,7 @@ SEVERAL = dict(intermediate=['mnli', 'qqp'], targets=['xnli', 'panx', 'tatoeba']
 
 def start(folder, n, design=None, **changes):
     "A run with so many processes a cell."
-    study = tiny(**dict(name='several', phase2=dict(score_intermediate=True), device=dict(processes=n), design=SEVERAL | (design or {})) | changes)
+    study = tiny(**dict(name='several', phase2=dict(score_intermediate=True), mlm=dict(share=0.2, languages='targets', batch_size=8), device=dict(processes=n), design=SEVERAL | (design or {})) | changes)
     (folder/f'{n}.yaml').write_text(yaml.safe_dump(study))
     return subprocess.Popen([str(Path(sys.executable).parent/'xtl'), 'run', str(folder/f'{n}.yaml'), '--out', str(folder/str(n)), '--workers', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=os.environ | {'OMP_NUM_THREADS': '1'})
@@ -58,7 +58,7 @@ def test_two_processes_learn_what_one_does(runs):
     one, two = tables(runs, 'curves')
     both = one.merge(two, on=['phase', 'task', 'step'], suffixes=('', '_two'))
     # near its end a run's tasks may come in another order: halves of a batch have less padding
-    assert set(both.task) >= {'mnli', 'qqp', 'xnli', 'panx'}
+    assert set(both.task) >= {'mnli', 'qqp', 'mlm', 'xnli', 'panx'}
     np.testing.assert_allclose(both.loss_two, both.loss, rtol=0.02)
     one, two = tables(runs, 'results')
     keys = ['cell', 'target', 'language', 'metric']

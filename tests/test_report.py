@@ -483,7 +483,7 @@ def test_points_of_the_front_have_intervals():
 
 def test_forty_languages_are_needed_to_speak_of_forty():
     found = simulated_findings(Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi')), source='en')
-    assert claims(found)[7].verdict == 'not testable' and '6 of 40 languages' in claims(found)[7].why and claims(found)[12].verdict == 'supported'
+    assert claims(found)[8].verdict == 'not testable' and '6 of 40 languages' in claims(found)[8].why and claims(found)[13].verdict == 'supported'
 
 def test_real_languages_in_a_small_encoder_are_not_called_mini_but_small():
     design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'))
@@ -494,7 +494,7 @@ def test_published_figures_stand_only_beside_their_own_encoder():
     design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'))
     large = simulated_findings(design, source='en', encoder='FacebookAI/xlm-roberta-large')
     assert 'published (Phang et al. 2020)' in table_published(large).data and 'published (' not in table_published(simulated_findings(design, source='en')).data
-    assert len(claims(large)) == 14 and {c.verdict for c in claims(large)} <= {'supported', 'contradicted', 'not testable'}
+    assert len(claims(large)) == 15 and {c.verdict for c in claims(large)} <= {'supported', 'contradicted', 'not testable'}
 
 def test_a_gain_as_published_is_supported_and_another_contradicted():
     design = Design(languages=('en', 'de', 'fr', 'sw', 'yo', 'hi'), numbers=(9,), seeds=6)
@@ -504,7 +504,7 @@ def test_a_gain_as_published_is_supported_and_another_contradicted():
 
 def test_a_mini_study_decides_nothing_about_real_languages():
     verdicts = claims(simulated_findings(Design(subsets=6), effect='linear', size=12.))
-    assert verdicts[11].verdict == 'not testable' and 'within it the claim is supported' in verdicts[11].why
+    assert verdicts[12].verdict == 'not testable' and 'within it the claim is supported' in verdicts[12].why
 
 def simulated_findings(design, source='qaa', encoder='simulated', only=None, **more):
     with TemporaryDirectory() as folder:

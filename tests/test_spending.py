@@ -3,11 +3,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 from studies import ROWS, tiny
 
 from xtl.core.errors import UserError
 from xtl.core.files import read_json
+from xtl.encoder.model import TransferModel, distillation_sum
 from xtl.study.designs import cells
 from xtl.study.plan import disk_needed, plan_rows
 from xtl.study.presets import read_study, study_from, study_yaml
@@ -19,7 +21,8 @@ from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
 from xtl.core.steps import obtain
 from xtl.transfer.learned import intermediate_scores
-from xtl.transfer.phase2 import Cooldown, StageRun, Trunk, intermediate, states_before
+from xtl.transfer.phase2 import (
+    Cooldown, StageRun, Trunk, _begun, _sources, encoder_after, heads_of, intermediate, model_after, states_before)
 from xtl.transfer.subset import run_of
 from xtl.transfer.results import cell_key, stale_cells, write_cell
 
@@ -167,6 +170,58 @@ def test_a_state_of_a_sequence_goes_when_the_next_stage_is_there_and_it_is_score
     assert kept.stage.tolist() == [1, 2, 2] and space.store.made(stage) and not space.store.path(stage).exists()
 
 
+# -- distillation
+
+KEPT = {'order': 'sequence', 'replay': 0.3, 'memory': 40, 'distill': 1.0}
+
+
+def distilling(armed, folder, weight, **changes):
+    "The study with such a weight of distillation alone, in one length."
+    small = armed.study.but(arms={}, mixture=KEPT | dict(distill=weight), phase2=dict(score_intermediate=False), **changes)
+    return replace(armed, study=small, out=folder, phase2_budgets=(4e9,))
+
+
+def test_distillation_keeps_what_earlier_heads_say_of_replayed_rows(armed, tmp_path):
+    apart = {}
+    for weight in (0.0, 50.0):
+        space = distilling(armed, tmp_path/str(weight), weight, device=dict(keep=['trunk']))
+        run = run_of(space, replace(largest(space.study), arm=''))
+        intermediate(run, 4e9)
+        begun = _begun(end := Cooldown(space, run, 4e9), run, states_before(run, 4e9)[-1], 1)
+        source = begun.sources['mnli']
+        assert (begun.state.earlier is None) == (weight == 0) and begun.sources['csqa'].distill == 0
+        earlier = model_after(run, space.store.path(states_before(run, 4e9)[-1])/'state').eval()
+        batch = {k: torch.from_numpy(v) for k, v in source.arrays(0, source.sampler.rows(0), 1).items()}
+        now = TransferModel(encoder_after(space, space.store.path(end)), heads_of(run.splits()), 0).eval()
+        now.heads.load_state_dict(load_file(space.store.path(end)/'heads.safetensors'))
+        with torch.no_grad(): said = [m('mnli', batch['input_ids'], batch['attention_mask']) for m in (now, earlier)]
+        apart[weight] = distillation_sum('sequence', *said, batch['labels'], None).item()
+    assert apart[50.0] < apart[0.0]/2, apart
+
+
+def test_reading_replayed_rows_with_the_earlier_model_is_counted(armed, tmp_path):
+    spent = {}
+    for weight in (0.0, 1.0):
+        space = distilling(armed, tmp_path/str(weight), weight, phase3=dict(recipes={'all': ROWS | dict(batch_size=2, learning_rate=5e-4)}))
+        run = run_of(space, replace(largest(space.study), arm=''))
+        source, shape = _sources(run, run.splits(), 1)['mnli'], space.shape
+        rows = source.sampler.rows(0)
+        spent[weight] = source.cost(0, rows, shape, False)
+        record = read_json(intermediate(run, 4e9)/'run.json')
+        assert 4e9 <= sum(c['executed_flops'] for c in record['spent'].values()) < 1.06*4e9
+    assert spent[1.0].executed_flops == pytest.approx(spent[0.0].executed_flops*4/3) and spent[1.0].tokens == spent[0.0].tokens
+
+
+def test_a_run_that_distils_is_stopped_and_ends_with_the_same_bits(armed, tmp_path, monkeypatch):
+    monkeypatch.setattr('xtl.training.loop.BLOCK', 1)
+    whole, stopped = (distilling(armed, tmp_path/n, 1.0, device=dict(checkpoint_seconds=1e-9)) for n in ('whole', 'stopped'))
+    cell = replace(largest(whole.study), arm='')
+    assert run_of(whole, cell).key != run_of(distilling(armed, tmp_path, 0.0), cell).key
+    undisturbed = trained(whole, cell, monkeypatch)
+    again = trained(stopped, cell, monkeypatch, stops=(3, 6, 8))
+    assert again.keys() == undisturbed.keys() and all(undisturbed[n].equal(t) for n, t in again.items())
+
+
 # -- equal compute
 
 def test_every_arm_executes_the_same_operations_within_a_hundredth(armed, tmp_path):
@@ -209,6 +264,7 @@ def test_other_runs_say_that_they_have_one_way(armed, tmp_path):
 @pytest.mark.parametrize('changes, says', [
     (dict(mixture={'replay': 0.1}), 'has an effect only with `mixture.order: sequence`'),
     (dict(mixture={'order': 'sequence', 'memory': 9}), 'has an effect only with `mixture.replay`'),
+    (dict(mixture={'order': 'sequence', 'distill': 1}), 'has an effect only with `mixture.replay`'),
     (dict(mixture={'order': 'sequential'}), "did you mean 'sequence'"),
     (dict(arms={'a': {'score_intermediate': False}}), 'unknown setting of `arms: a`'),
     (dict(arms=['a']), '`arms` must be a mapping')])

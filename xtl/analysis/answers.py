@@ -20,7 +20,7 @@ from .intervals import (
     ALL_SUBSETS, LIKE_THEM, THESE, Contrast, Fit, contrast, generalises, scoped, t_intervals, tidy)
 
 # %% ../../nbs/analysis/50_answers.ipynb #54e67ae8
-REFERENCES = ('none', 'target-only')
+REFERENCES = ('none', 'target-only', 'mlm')
 
 def holm(
     p: pd.Series,   # p values; NaN where there is none
@@ -40,7 +40,7 @@ def holm_by_kind(
 # %% ../../nbs/analysis/50_answers.ipynb #ce687d7f
 def against(
     fit: Fit,  # A study
-    over: str, # 'none', or 'target-only' at the same compute
+    over: str, # 'none', or 'target-only' or 'mlm' at the same compute
 ) -> tuple[np.ndarray, pd.DataFrame]: # Weighted sums of cells, and their budget_flops and n_tasks
     "Every (compute, number of tasks) minus a control. Raises `UserError` for another control."
     closest(over, REFERENCES, 'control')
@@ -57,7 +57,7 @@ def _without_retrieval(fit: Fit) -> np.ndarray:
 
 def gains(
     fit: Fit,                     # A study
-    over: str = 'none',           # 'none', or 'target-only' at the same compute
+    over: str = 'none',           # 'none', or 'target-only' or 'mlm' at the same compute
     languages: str | None = None, # 'these', 'like them'; by default `these`, but of low − high `like them`
     subsets: str | None = None,   # 'these', 'all'; by default `all` wherever the design lets one say so
 ) -> pd.DataFrame:                # budget_flops, n_tasks, kind, group, gain, low, high, p, languages, subsets, p_holm
@@ -99,7 +99,8 @@ def _ranked(fit: Fit, budget: float, index: np.ndarray, result: Contrast, first:
 
 def _best_at(fit: Fit, budget: float) -> list[tuple]:
     "Rows of `best_number` at one budget."
-    index, weights = np.flatnonzero(fit.points.budget_flops == budget), fit.layout.weights
+    own = (fit.points.budget_flops == budget) & (fit.points.control != 'mlm') # which is no number of tasks
+    index, weights = np.flatnonzero(own), fit.layout.weights
     first, second = np.array([(i, j) for i in index for j in index if i != j], int).reshape(-1, 2).T
     found = scoped(fit, weights[first] - weights[second], main_columns(fit), LIKE_THEM)
     subsets = ALL_SUBSETS if generalises(fit, weights[index]).all() else THESE

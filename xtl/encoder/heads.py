@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .masked import MaskedHead
+
 # %% ../../nbs/encoder/20_heads.ipynb #6cec9244
 class FirstTokenHead(nn.Module):
     "Scores from the first token: dropout, dense, tanh, dropout, linear."
@@ -34,8 +36,8 @@ class TokenHead(nn.Module):
 @dataclass(frozen=True)
 class HeadSpec:
     "What a head must do."
-    kind: str    # 'sequence', 'token', 'span' or 'choice'
-    labels: int  # Size of the label set; options for a choice
+    kind: str    # 'sequence', 'token', 'span', 'choice' or 'mlm'
+    labels: int  # Size of the label set; options for a choice; for 'mlm' the rows of the encoder's table
 
     @property
     def outputs(self) -> int:
@@ -61,7 +63,8 @@ def build_head(
     kind = FirstTokenHead if spec.kind in ('sequence', 'choice') else TokenHead
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = kind(config.hidden_size, spec.outputs, head_dropout(config))
+        if spec.kind == 'mlm': head = MaskedHead(config, spec.outputs)
+        else: head = kind(config.hidden_size, spec.outputs, head_dropout(config))
         for module in head.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=getattr(config, 'initializer_range', 0.02))

@@ -19,7 +19,7 @@ from ..tasks.languages import LANGUAGES
 from ..analysis.tables import Outcome, read_outcome
 from ..analysis.panel import Panel, score_panel
 from ..analysis.intervals import Fit, fit_panel, levels
-from ..analysis.answers import best_number, gains, trade_off
+from ..analysis.answers import REFERENCES, best_number, gains, trade_off
 from ..analysis.contributions import contributions
 from ..analysis.checks import collapsed_runs, learned_tasks
 from ..analysis.expected import expected_controls
@@ -35,7 +35,7 @@ class Findings:
     fit: Fit | None              # Estimates and what they vary by
     head: Headline | None        # What the study says
     levels: pd.DataFrame         # Scores of all conditions and groups
-    gains: dict                  # 'none' and 'target-only' to tables of gains
+    gains: dict                  # 'none', 'target-only' and 'mlm' to tables of gains
     best: pd.DataFrame           # Numbers of tasks compared
     trade: pd.DataFrame          # Points per doubling and per task
     contributions: pd.DataFrame  # Tasks
@@ -76,7 +76,7 @@ def find(
     table = lambda compute, *more: compute(fit, *more) if fit else pd.DataFrame()
     return Findings(
         outcome=outcome, panel=panel, fit=fit, head=_headline(panel, outcome.chance) if fit else None,
-        levels=table(levels), gains={over: table(gains, over) for over in ('none', 'target-only')},
+        levels=table(levels), gains={over: table(gains, over) for over in REFERENCES},
         best=table(best_number), trade=table(trade_off), contributions=table(contributions),
         collapsed=collapsed_runs(panel, outcome.chance), learned=learned_tasks(outcome.first_arm(outcome.intermediate)),
         expected=expected_controls(results, expected, outcome.source),

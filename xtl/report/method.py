@@ -18,6 +18,7 @@ from .findings import (
     Findings, counted, encoder_name, flops_text, interval_text, percent_text, setting)
 from .style import missing
 from .tables import Shown, flops_cells, table_html
+from .spending import text_read
 
 # %% ../../nbs/report/80_method.ipynb #2392b068
 EXPECTED = {
@@ -52,7 +53,7 @@ def text_expected(
 DESIGN = (
     'Study: {name}. Encoder: {encoder}. Source language: {source}.',
     '{cells} scored cells: {none} without intermediate training, {alone} with the compute spent on the targets alone, '
-    '{inter} with intermediate tasks.',
+    '{text}{inter} with intermediate tasks.',
     'Training compute ({covers}): {budgets}. Numbers of tasks: {numbers}.',
     'Task subsets for each number: {subsets}. Seeds: {seeds}.',
     'Intervals: 95%, by Student’s t with the degrees of freedom of the runs that are compared (split-plot analysis of '
@@ -71,11 +72,13 @@ def text_design(
         name=setting(outcome, 'study', 'name') or 'without a name', encoder=encoder_name(
             outcome), source=outcome.source,
         cells=len(cells), none=(cells.control == 'none').sum(), alone=(cells.control == 'target-only').sum(),
+        text=f'{text} with it spent on text alone, ' if (text := (cells.control == 'mlm').sum()) else '',
         inter=len(inter), covers=COVERS['total' if scope == 'total' else 'phase 2'],
         budgets=listed(map(flops_text, sorted(cells.budget_flops[cells.budget_flops > 0].unique()))),
         numbers=listed(sorted(inter.n_tasks.unique())), seeds=listed(sorted(cells.seed.unique())),
         subsets=listed(f'{n} of size {k}' for k, n in inter.groupby('n_tasks')['subset'].nunique().items()))
-    return HTML('<ul>' + ''.join(f'<li>{html.escape(line.format(**told))}</li>' for line in DESIGN) + '</ul>')
+    lines = [*(line.format(**told) for line in DESIGN), *filter(None, [text_read(found)])]
+    return HTML('<ul>' + ''.join(f'<li>{html.escape(line)}</li>' for line in lines) + '</ul>')
 
 # %% ../../nbs/report/80_method.ipynb #4c45603e
 def table_learned(

@@ -161,12 +161,11 @@ NOTES = dict(
            'QA as the '
            'mean of F1 and exact match; 95% intervals over runs for these very languages.',
     gains='Points over the encoder without intermediate training (none) and over the same compute spent on the targets '
-          'alone (target-only). What an interval is about stands beside it: these task sets, or any of their '
-          'size; these '
-          'languages, or others like them. p values are corrected by Holm’s method within a control. The '
-          'difference of the '
-          'tiers is taken within the targets that both have. The CSV holds every tier of every target as well. Not '
-          'learned are the tasks that phase 2 left within 5 points of chance there.')
+          'alone (target-only) or on masked language modelling (mlm). What an interval is about stands beside it: '
+          'these task sets, or any of their size; these languages, or others like them. p values are corrected by '
+          'Holm’s method within a control. The difference of the tiers is taken within the targets that both have. The '
+          'CSV holds every tier of every target as well. Not learned are the tasks that phase 2 left within 5 points '
+          'of chance there.')
 
 def in_order(names, registry) -> list:
     "Names in the order of a registry, unknown ones last."
@@ -207,7 +206,7 @@ def table_xtreme(
 def table_gains(
     found: Findings, # What the study found
 ) -> HTML:
-    "Gains by tier over both controls."
+    "Gains by tier over the controls."
     kinds = ['tier', 'all', 'gap', 'role', 'target', 'tier × target']
     parts = [g[g.kind.isin(kinds)].assign(over=o) for o, g in found.gains.items() if len(g)]
     if not parts: return missing('Gains: they need cells with intermediate tasks and a control.')

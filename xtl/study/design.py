@@ -57,7 +57,7 @@ IntermediateTasks = Annotated[tuple[Annotated[str, AfterValidator(_intermediate)
 Targets = Annotated[tuple[Annotated[str, AfterValidator(_target)], ...], Field(min_length=1), AfterValidator(once)]
 Wholes = Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(in_order)]
 Budgets = Annotated[tuple[Positive, ...], AfterValidator(in_order)]
-Controls = Annotated[tuple[Literal['none', 'target-only'], ...], AfterValidator(once)]
+Controls = Annotated[tuple[Literal['none', 'target-only', 'mlm'], ...], AfterValidator(once)]
 
 def _known_task(name: str) -> str:
     closest(name, (*INTERMEDIATE, *own_tasks()), 'task in `design.controls_expected`')
@@ -82,7 +82,7 @@ class Design(Group):
     subsets: Subsets = 'balanced'      # 'balanced', 'nested', 'all', or a list of lists of tasks
     subset_count: Count = 3            # Subsets of each size, at most ('balanced')
     subset_seed: Whole = 0             # Of the order that subsets are cut from ('balanced', 'nested')
-    # 'none': no phase 2; 'target-only': its budget spent on a longer phase 3
+    # 'none': no phase 2; 'target-only': its budget spent on a longer phase 3; 'mlm': on masked language modelling
     controls: Controls = ('none', 'target-only')
     # Task -> targets that it must help, alone and at the smallest budget, over none; [] for a task that must help none.
     # One that is to help targets which the study does not have is left out
@@ -114,5 +114,5 @@ def has_budgets(
     design: Design, # A design
 ) -> bool:
     "Whether some of its cells have a budget."
-    alone = 'target-only' in design.controls and 0 in design.n_tasks
-    return any(design.n_tasks) or alone or bool(design.controls_expected)
+    alone = {'target-only', 'mlm'} & {*design.controls} and 0 in design.n_tasks
+    return any(design.n_tasks) or bool(alone) or bool(design.controls_expected)

@@ -166,7 +166,7 @@ def aliases(
 @dataclass(frozen=True)
 class Cell:
     "One point of the design."
-    control: str          # 'intermediate', 'target-only', 'none' or 'expected'
+    control: str          # 'intermediate', 'target-only', 'none', 'mlm' or 'expected'
     budget: float         # Executed operations; 0 for 'none'
     tasks: tuple[str, ...] # Intermediate tasks
     subset: int           # Number of the subset among those of its size
@@ -175,9 +175,15 @@ class Cell:
 
     @property
     def _set(self) -> str:
-        "What is trained before the targets; empty without intermediate tasks."
+        "What is trained before the targets; empty without phase 2."
         if self.control == 'expected': return f'expected-{self.tasks[0]}'
+        if self.control == 'mlm': return self.control
         return '-'.join([*filter(None, [self.arm]), f'k{len(self.tasks)}-s{self.subset}']) if self.tasks else ''
+
+    @property
+    def has_phase2(self) -> bool:
+        "Whether anything is trained before the targets: tasks, or text alone."
+        return bool(self._set)
 
     @property
     def name(self) -> str:
@@ -189,8 +195,8 @@ class Cell:
 
     @property
     def trunk(self) -> str:
-        "The trunk that cells of several budgets share; empty without intermediate tasks."
-        return f'{self._set}-r{self.seed}' if self.tasks else ''
+        "The trunk that cells of several budgets share; empty without phase 2."
+        return f'{self._set}-r{self.seed}' if self.has_phase2 else ''
 
 # %% ../../nbs/study/30_designs.ipynb #c85ed0a4
 def more_seeds(
@@ -210,6 +216,7 @@ def cells(
         if 'none' in d.controls: found.append(Cell('none', 0.0, (), 0, seed))
         if 'target-only' in d.controls and 0 in d.n_tasks:
             found += [Cell('target-only', budget, (), 0, seed) for budget in d.budgets]
+        if 'mlm' in d.controls and 0 in d.n_tasks: found += [Cell('mlm', budget, (), 0, seed) for budget in d.budgets]
         found += [Cell('expected', d.budgets[0], (task,), 0, seed) for task in expected]
     for k in d.n_tasks:
         subsets = task_subsets(d.intermediate, k, d.subsets, d.subset_count, d.subset_seed) if k else []
@@ -221,10 +228,11 @@ def cells(
 # %% ../../nbs/study/30_designs.ipynb #9ce1be2e
 def shared_trunks(
     study: Study, # A checked study
-) -> dict[str, str]: # Cell -> the trunk that its phase 2 goes along; '' without intermediate tasks
+) -> dict[str, str]: # Cell -> the trunk that its phase 2 goes along; '' without one
     "Trunks of cells; cells of arms that are alike for them have the trunk of the first."
     ways, first = study.ways, {}
     def alike(cell):
         how = ways[cell.arm]
-        return str((asdict(how.mixture.for_tasks(len(cell.tasks))), asdict(how.phase2), replace(cell, arm='').trunk))
-    return {c.name: first.setdefault(alike(c), c.trunk) if c.tasks else '' for c in cells(study)}
+        mixed = asdict(how.mixture.for_tasks(len(cell.tasks))), asdict(how.mlm) if how.mlm.share else None
+        return str((mixed, asdict(how.phase2), replace(cell, arm='').trunk))
+    return {c.name: first.setdefault(alike(c), c.trunk) if c.has_phase2 else '' for c in cells(study)}

@@ -57,9 +57,9 @@ def phase_budgets(
         if cell.budget <= target_cost:
             too_small = f'{cell.budget:.3g} in total does not cover phase 3, which takes {target_cost:.3g}'
             raise UserError(f'`design.budgets`: {too_small}')
-        if cell.tasks: return cell.budget - target_cost, target_cost
+        if cell.has_phase2: return cell.budget - target_cost, target_cost
         return 0.0, cell.budget if target_cost else 0.0
-    if cell.tasks: return cell.budget, target_cost
+    if cell.has_phase2: return cell.budget, target_cost
     return 0.0, target_cost + cell.budget if target_cost else 0.0
 
 # %% ../../nbs/study/40_plan.ipynb #a85f661a
@@ -196,7 +196,7 @@ def disk_needed(
     "What a study takes on disk besides its data and predictions, cell after cell."
     encoder, keep = 4*parameters, study.device.keep
     state = encoder + 8*(parameters if trained is None else trained)
-    planned, on = [c for c in cells(study) if c.tasks], shared_trunks(study)
+    planned, on = [c for c in cells(study) if c.has_phase2], shared_trunks(study)
     ways = study.ways
     trunked = {on[c.name]: ways[c.arm].phase2.schedule == 'trunk' for c in planned}
     after = {c.name: stages_after(ways[c.arm], len(c.tasks)) for c in planned} # states of a sequence's stages

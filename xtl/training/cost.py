@@ -69,13 +69,13 @@ def encoder_flops(
 # %% ../../nbs/training/10_cost.ipynb #83a26715
 def head_flops(
     shape: Shape,        # The encoder
-    kind: str,           # 'sequence', 'token', 'span', 'choice', 'retrieval'
+    kind: str,           # 'sequence', 'token', 'span', 'choice', 'retrieval', 'mlm'
     outputs: int,        # Width of the head's output
     lengths: np.ndarray, # Tokens of each row
     passes: int = TRAIN, # `TRAIN` or `FORWARD`
 ) -> float:
     "Operations of a head: a dense layer and its output for the first token, or an output for every token."
-    if kind == 'retrieval': return 0.0
+    if kind in ('retrieval', 'mlm'): return 0.0 # no head, or one that `mlm_flops` counts
     rows, tokens = len(lengths), float(np.sum(lengths))
     if kind in ('sequence', 'choice'): return float(passes*2*rows*shape.width*(shape.width + outputs))
     return float(passes*2*tokens*shape.width*outputs)
@@ -86,9 +86,10 @@ def mlm_flops(
     vocabulary: int,     # Pieces
     masked: int,         # Masked positions of the batch
     passes: int = TRAIN, # `TRAIN` or `FORWARD`
+    frozen: bool = False, # Whether the table of pieces stays as it is: its gradient is not computed
 ) -> float:
     "Operations of the masked language model's output: a dense layer and all logits, for masked positions alone."
-    return float(passes*2*masked*shape.width*(shape.width + vocabulary))
+    return float(2*masked*shape.width*(passes*shape.width + (passes - (frozen and passes == TRAIN))*vocabulary))
 
 # %% ../../nbs/training/10_cost.ipynb #d4567730
 @dataclass(frozen=True)

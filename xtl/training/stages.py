@@ -21,6 +21,14 @@ class Stage:
     upto: float              # Share of the budget that is spent when it ends
     shares: dict[str, float] # Task -> share of the stage's own compute
 
+    def beside(self,
+               task: str,    # Another
+               share: float, # Of every stage's compute
+    ) -> 'Stage':
+        "The stage with a task that is trained all along, the others sharing what is left."
+        rest = {t: s*(1 - share) for t, s in self.shares.items()}
+        return Stage((*self.tasks, task), self.upto, rest | {task: share})
+
 def stages_of(
     shares: dict[str, float],     # Task -> share of the compute
     order: tuple[str, ...] = (),  # Tasks one after the other; none: all at once

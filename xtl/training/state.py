@@ -29,6 +29,7 @@ class State:
     seconds: float = 0.0                                       # Time spent in steps
     curve: list[dict] = field(default_factory=list)            # `step`, `task`, `flops`, `loss`, `learning_rate`
     before: dict[str, float] = field(default_factory=dict)     # Task -> operations before the present stage
+    earlier: TransferModel | None = None                       # As the stage before left it, to distil; not saved
 
     @property
     def flops(self) -> float:

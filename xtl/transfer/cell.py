@@ -61,9 +61,10 @@ def _results(space: Workspace, cell: Cell, observe: Callable | None) -> list[Tar
     found, run = [], run_of(space, cell)
     for targets in trained_together(space.training_sets):
         two, three = phase_budgets(space.study, cell, space.target_costs[targets[0]])
-        begin = Cooldown(space, run, two, observe=_told(observe, 'intermediate', '+'.join(cell.tasks))) if two else None
+        told = _told(observe, 'intermediate', '+'.join(cell.tasks) or cell.control)
+        begin = Cooldown(space, run, two, observe=told) if two else None
         scored = target_run(space, targets, begin, three, cell.seed, _told(observe, 'target', '+'.join(targets)))
-        learned = intermediate_scores(begin) if begin and space.study.phase2.score_intermediate else None
+        learned = intermediate_scores(begin) if begin and cell.tasks and space.study.phase2.score_intermediate else None
         few = {}
         if any(space.study.phase3.shots):
             before = TargetRun(space, targets, begin, three, cell.seed)

@@ -20,7 +20,7 @@ from ..study.settings import Study
 _CELL = {
     'cell': 'Name of the cell, and of its folder below OUT/cells',
     'control': "'intermediate', or a control: 'target-only' (the compute goes to the targets), 'none' (no phase 2), "
-               "'expected' (a task whose effect is known, alone)",
+               "'mlm' (phase 2 is masked language modelling alone), 'expected' (a task whose effect is known, alone)",
     'arm': "Way to spend phase 2's compute, of a study with `arms`; empty in controls, which all arms share",
     'budget_flops': 'Training compute that the cell was given, in executed floating-point operations',
     'n_tasks': 'Number of intermediate tasks; 0 in the controls',
@@ -30,7 +30,7 @@ _CELL = {
 _SHARED = {
     'phase': "'intermediate' (phase 2), 'target' (phase 3), 'selection' (development rows read to choose its state) "
              "or 'shots' (few-shot training after it)",
-    'task': "The task; targets that share one training are joined by '+'; 'panx/sw/10' with ten shots",
+    'task': "The task, 'mlm' for text; targets that share one training are joined by '+'; 'panx/sw/10' with ten shots",
     'target': 'The target that was scored',
     'language': 'Code of the language that was scored; the source language is the one that targets are trained in',
     'metric': "'accuracy', 'f1' or 'exact_match'",

@@ -33,13 +33,15 @@ from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
 from .workspace import Workspace, epoch_cost, trained_shape
+from .text import with_text
 from .places import data_settings, pinned, study_draws, study_held, used_tasks
 from .beside import selection_costs, shot_costs
 
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
 def phase2_budgets(study: Study, costs: dict[str, float]) -> tuple[float, ...]:
     "Every length of phase 2 in a study, smallest first; a total budget leaves each target a phase 2 of its own length."
-    return tuple(sorted({phase_budgets(study, c, cost)[0] for c in cells(study) if c.tasks for cost in costs.values()}))
+    trained = [c for c in cells(study) if c.has_phase2]
+    return tuple(sorted({phase_budgets(study, c, cost)[0] for c in trained for cost in costs.values()}))
 
 # %% ../../nbs/transfer/15_layout.ipynb #6dd528b7
 PACKAGES = ('xtl', 'torch', 'transformers', 'datasets', 'tokenizers', 'accelerate', 'safetensors', 'numpy', 'pandas',
@@ -64,6 +66,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     held = Held(preparation, study.design.targets)
     prepared = with_held(prepared, held, study_held(study), recipes, *study_draws(study), progress)
     if any(study.phase3.shots): check_shots(prepared)
+    prepared = with_text(prepared, study, preparation, splits, recipes, encoder.get_input_embeddings().num_embeddings)
     two, three = (trained_shape(study, phase, shape, encoder.config) for phase in ('phase2', 'phase3'))
     def rows(name): return prepared.load(name, 'train', study.data.source_language)
     study = in_flops(study, {t: epoch_cost(two, rows(t)) for t in used})

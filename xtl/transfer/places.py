@@ -24,6 +24,7 @@ from ..data.held import held_splits
 from ..encoder.loading import encoder_files, encoder_folder, encoder_place
 from ..study.settings import Study
 from ..study.designs import cells
+from .text import text_repositories
 
 # %% ../../nbs/transfer/12_places.ipynb #f5d54e6a
 def data_settings(study: Study) -> DataSettings:
@@ -90,7 +91,7 @@ def pinned(
     kept = out/PINS if out else None
     known = read_json(kept) if kept and kept.is_file() else {}
     encoder, asked = hub_encoder(study), study.data.revisions
-    repositories = sorted({s.repository for s in hub_sources(study)})
+    repositories = sorted({s.repository for s in hub_sources(study)} | text_repositories(study))
     if not encoder and not repositories: return study
     changes = {}
     if repositories:

@@ -47,11 +47,12 @@ def cell_keys(
     settings = {arm: _settings_key(space, arm) for arm in {c.arm for c in some}}
     rows = {tasks: _rows_key(space, tasks) for tasks in {c.tasks for c in some}}
     def compute(cell): return {t: phase_budgets(space.study, cell, cost) for t, cost in space.target_costs.items()}
-    def schedule(cell): return asdict(run_of(space, cell).schedule) if cell.tasks else {}
+    def schedule(cell): return asdict(run_of(space, cell).schedule) if cell.has_phase2 else {}
     def key(cell):
         place = {k: v for k, v in asdict(cell).items() if k != 'arm' or v} | dict(tasks=list(cell.tasks))
         return dict(cell=place, rows=rows[cell.tasks], schedule=schedule(cell), compute=fingerprint(compute(cell)),
-                    settings=settings[cell.arm], **shared)
+                    settings=settings[cell.arm], **shared,
+                    **(run_of(space, cell).text_key if cell.has_phase2 else {}))
     return {c.name: key(c) for c in some}
 
 def cell_key(space: Workspace, cell: Cell) -> dict:
@@ -69,7 +70,8 @@ def _stale(folder: Path, key: dict, accept_code: bool, look: bool) -> str | None
     if look and (what := damage(folder)): return f'damaged: {what}'
     try: before = read_json(folder/'done.json')
     except UserError: return 'damaged: done.json has changed'
-    changed = [k for k in key if before.get(k) != key[k] and not (accept_code and k == 'code')]
+    every = dict.fromkeys([*key, *before]) # text that is read no more is in the old key alone
+    changed = [k for k in every if before.get(k) != key.get(k) and not (accept_code and k == 'code')]
     return f"changed since: {', '.join(changed)}" if changed else None
 
 def stale_cells(
@@ -103,7 +105,7 @@ def leave_phase2(
     kinds = Trunk.kind, StageRun.kind, Cooldown.kind
     if not any(any((store.folder/kind).glob(f'*/{ABOUT}')) for kind in kinds): return
     on = shared_trunks(space.study)
-    planned = [c for c in cells(space.study) if c.tasks and (not only or on[c.name] == on.get(only))]
+    planned = [c for c in cells(space.study) if c.has_phase2 and (not only or on[c.name] == on.get(only))]
     stale = stale_cells(space, accept_code, look=False, some=planned)
     for trunk in dict.fromkeys(on[c.name] for c in planned):
         some = [c for c in planned if on[c.name] == trunk]
@@ -144,5 +146,5 @@ def write_cell(
         with write_aside(folder/f'{name}.parquet') as aside: table.to_parquet(aside)
     write_json(folder/'done.json', cell_key(space, cell))
     seal(folder)
-    if cell.tasks: leave_phase2(space.out, only=cell.name)
+    if cell.has_phase2: leave_phase2(space.out, only=cell.name)
     return folder

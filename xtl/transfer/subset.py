@@ -24,6 +24,7 @@ from ..training.stages import Stage, stages_of
 from ..study.groups import Mixture
 from ..study.settings import Study
 from .workspace import Workspace, epoch_cost
+from .text import MLM, TEXT, text_name
 
 # %% ../../nbs/transfer/18_subset.ipynb #4ed1f0da
 @dataclass(frozen=True)
@@ -63,7 +64,21 @@ class IntermediateRun:
         rows = {t: self.space.prepared.name(t, 'train', source) for t in self.tasks}
         return self.space.training_key | dict(
             rows=rows, batch_sizes=self.batch_sizes, sampling=[how.sampling, how.cap, how.temperature],
-            settings=asdict(self.settings), schedule=asdict(self.schedule), **self.sequence_key)
+            settings=asdict(self.settings), schedule=asdict(self.schedule), **self.sequence_key, **self.text_key)
+
+# %% ../../nbs/transfer/18_subset.ipynb #99d798ec
+@patch(as_prop=True)
+def text_share(self: IntermediateRun) -> float:
+    "What of the compute goes to text."
+    return self.study.mlm.share if self.tasks else 1.0
+
+@patch(as_prop=True)
+def text_key(self: IntermediateRun) -> dict:
+    "What a result depends on where text is read: which, and how; empty where none is."
+    if not self.text_share: return {}
+    how = asdict(self.study.mlm) | dict(share=self.text_share)
+    read = {k: v for k, v in how.items() if k not in ('languages', 'text', 'max_length')} # which the rows hold
+    return dict(mlm=read | dict(rows=self.space.prepared.name(MLM, TEXT, text_name(self.study.mlm))))
 
 # %% ../../nbs/transfer/18_subset.ipynb #7bea2907
 @patch(as_prop=True)
@@ -73,15 +88,17 @@ def batch_sizes(self: IntermediateRun) -> dict[str, int]:
 
 @patch
 def splits(self: IntermediateRun) -> dict[str, Encoded]:
-    "The training rows of each task."
-    return {t: self.space.prepared.load(t, 'train', self.study.data.source_language) for t in self.tasks}
+    "The training rows of each task, and the text where some is read."
+    prepared, source = self.space.prepared, self.study.data.source_language
+    text = {MLM: prepared.load(MLM, TEXT, text_name(self.study.mlm))} if self.text_share else {}
+    return {t: prepared.load(t, 'train', source) for t in self.tasks} | text
 
 @patch
 def shares(
     self: IntermediateRun,      # A subset and seed
     splits: dict[str, Encoded], # Its training rows
 ) -> dict[str, float]:          # Task -> share
-    "The share of the compute that each task is wanted to have."
+    "The share of the compute of tasks that each of them is wanted to have."
     sizes = {t: (len(e.gold), epoch_cost(self.space.shape, e)) for t, e in splits.items()}
     return task_shares(sizes, self.mixture.sampling, self.mixture.cap, self.mixture.temperature)
 
@@ -105,15 +122,18 @@ def stages(self: IntermediateRun) -> tuple[Stage, ...]:
     "What is trained when; one stage where tasks are mixed."
     space, how, source = self.space, self.mixture, self.study.data.source_language
     sizes = {t: _size(space.prepared.folders[f'{t}/train/{source}'], space.shape) for t in self.tasks}
-    shares = task_shares(sizes, how.sampling, how.cap, how.temperature)
-    return stages_of(shares, self.order, how.replay)
+    shares, text = task_shares(sizes, how.sampling, how.cap, how.temperature), self.text_share
+    if not self.tasks: return stages_of({MLM: text})
+    stages = stages_of(shares, self.order, how.replay)
+    return tuple(s.beside(MLM, text) for s in stages) if text else stages
 
 # %% ../../nbs/transfer/18_subset.ipynb #81adf19a
 @patch(as_prop=True)
 def sequence_key(self: IntermediateRun) -> dict:
     "What a result depends on where tasks come one after the other; empty where they are mixed."
     if not self.order: return {}
-    return dict(sequence=dict(order=self.order, replay=[self.mixture.replay, self.mixture.memory]))
+    distil = dict(distill=self.mixture.distill) if self.mixture.distill else {}
+    return dict(sequence=dict(order=self.order, replay=[self.mixture.replay, self.mixture.memory], **distil))
 
 @patch
 def trunk_end(

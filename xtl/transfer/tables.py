@@ -58,15 +58,16 @@ def _versions() -> dict[str, str]: # Which do not change while a process lives
 def cell_settings(
     space: Workspace, # The study
     target: str,      # The target
-    arm: str = '',    # Of the cell
+    cell: Cell,       # Whose score
 ) -> dict:
     """The settings behind a score, by the names they have in `study.yaml` (`target_` for those of the target's recipe),
     and the versions of code, data and packages."""
-    study, how = space.study, space.recipe(target)
+    how, own = space.recipe(target), space.study.of_arm(cell.arm).columns()
+    if cell.control == 'mlm': own |= dict(mlm_share=1.0)
     encoder = dict(encoder_revision=space.identity['revision'], encoder_fingerprint=space.identity['fingerprint'])
     trained = {f'target_{k}': v for k, v in asdict(how).items()} | dict(target_flops=space.target_costs[target])
     rows = fingerprint(space.prepared.names(target))
-    return dict(**encoder, rows_fingerprint=rows, **study.of_arm(arm).columns(), **trained, code=cell_code(),
+    return dict(**encoder, rows_fingerprint=rows, **own, **trained, code=cell_code(),
                 python=python_version(), **_versions())
 
 # %% ../../nbs/transfer/45_tables.ipynb #272d281b
@@ -90,7 +91,7 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     seconds = dict(seconds=before['seconds'] + after['seconds'], evaluation_seconds=evaluation)
     table = table.assign(flops_intermediate=_flops(before), flops_target=_flops(after) + table.pop('more'), **seconds)
     table = table.assign(selected_at=_selected_at(after))
-    return table.assign(**cell_settings(space, result.target, cell.arm)).astype(_TYPES)
+    return table.assign(**cell_settings(space, result.target, cell)).astype(_TYPES)
 
 def cell_results(
     space: Workspace,            # The study
