@@ -14,13 +14,13 @@ from accelerate import Accelerator
 
 from ..core.errors import fingerprint
 from ..data.tokens import Encoded
-from ..data.batches import Sampler
+from ..data.batches import Sampler, ahead
 from ..encoder.heads import HeadSpec
 from ..encoder.lora import add_lora
 from ..encoder.model import TransferModel, distillation_sum, loss_sum
 from .cost import NOTHING
 from .state import Checkpoints, State, build_optimizer
-from .batches import Batch, Diverged, TrainSettings, TrainingTask, ahead, batches
+from .batches import Batch, Diverged, TrainSettings, TrainingTask, batches
 from .table import UsedRows, predicts_pieces, used_tokens
 from .pauses import Pauses, pause
 
