@@ -55,7 +55,7 @@ def arm_differences(
     "What each arm scores above the first at the same compute, paired, with 95% intervals."
     tables = []
     if len(arms) > 1 and len(results):
-        panel = score_panel(results, source)
+        panel = score_panel(results[results.control == 'intermediate'], source)
         about = results.drop_duplicates('cell').set_index('cell')[['arm', 'flops_intermediate']]
         for other in arms[1:]:
             pairs = arm_panel(panel, about, other, arms[0])

@@ -63,6 +63,8 @@ def score_panel(
     if (control == 'none').any():
         scores = np.where(unscored, pd.DataFrame(scores[control == 'none']).mean().to_numpy(), scores)
     counts = np.isnan(scores).mean(0) <= 0.5 if len(cells) else np.ones(len(pairs), bool)
+    judged = pairs.target.isin([t for t, own in own_tasks().items() if own.entailment]).to_numpy()
+    counts &= ~(judged & np.isnan(scores).any(0)) # some cells have no head to judge by, and are no less complete
     gaps = cells.cell[np.isnan(scores[:, counts]).any(1)]
     why = dict.fromkeys(gaps, 'scores are missing') | (leave_out or {})
     keep = ~cells.cell.isin(why).to_numpy()

@@ -21,7 +21,7 @@ from ..tasks.languages import MINI_LANGUAGES, language
 from ..tasks.paper import TARGETS, TASKS, find_task, own_tasks, task
 from ..tasks.definitions import define
 from .rules import CHECKED, FolderName, Text
-from .design import DESIGNS, Design, Group, check_design, has_budgets
+from .design import DESIGNS, Design, Group, check_design, check_entailment, has_budgets
 from .groups import (
     DataPlaces, Device, EncoderSettings, LoraSettings, Mixture, Phase2, Phase3, Retrieval)
 
@@ -86,7 +86,7 @@ def _read_settings(name: str, target_flops: float | None) -> set[str]:
     "Settings of its recipe that a task's runs read."
     t = find_task(name)
     stride = {'stride'} if t.head == 'span' else set()
-    if t.head == 'retrieval': return _ROWS
+    if t.head == 'retrieval' or t.entailment: return _ROWS
     if not t.own and name not in TARGETS: return _PHASE_2 | stride
     trained = _PHASE_2 | stride | {'learning_rate', 'warmup', 'weight_decay', 'max_grad_norm'}
     return trained if target_flops else trained | {'epochs'}
@@ -129,6 +129,8 @@ def _check_own(study) -> None:
     for setting, names in named.items():
         for name in names:
             if name not in TASKS and name not in study.tasks: closest(name, TASKS, f'task in `design.{setting}`')
+    for name in design.targets:
+        if (t := task(name)).entailment: check_entailment(t, design.intermediate)
     for name in {*study.device.keep} - {'trunk', 'intermediate'}:
         closest(name, ('trunk', 'intermediate', *design.targets), 'value of `device.keep`')
         if not task(name).train: raise UserError(f"`device.keep` has '{name}', which is not trained: it has no model")

@@ -8,7 +8,9 @@ __all__ = ['development_rows', 'development_scores']
 # %% ../../nbs/transfer/17_development.ipynb #5026a8a8
 from dataclasses import replace
 
+from ..tasks.paper import task as task_of
 from ..data.tokens import Encoded
+from ..data.preparation import learned_in
 from ..encoder.model import TransferModel
 from ..evaluation.languages import chance_of, evaluate_intermediate
 from .workspace import Workspace
@@ -19,8 +21,8 @@ def development_rows(
     tasks: tuple[str, ...],  # Intermediate tasks
 ) -> dict[str, str]:         # Task -> fingerprint of its development rows; those that are there
     "The tasks that can be scored."
-    source = space.study.data.source_language
-    return {t: space.prepared.name(t, 'test', source) for t in tasks if source in space.prepared.languages(t)}
+    spoken = {t: learned_in(task_of(t), space.study.data.source_language) for t in tasks}
+    return {t: space.prepared.name(t, 'test', c) for t, c in spoken.items() if c in space.prepared.languages(t)}
 
 def development_scores(
     space: Workspace,           # The study
@@ -31,7 +33,7 @@ def development_scores(
     "Intermediate tasks scored on their development rows."
     rows, precision = [], space.study.device.precision
     for task in development_rows(space, tasks):
-        encoded = space.prepared.load(task, 'test', space.study.data.source_language)
+        encoded = space.prepared.load(task, 'test', learned_in(task_of(task), space.study.data.source_language))
         if encoded.head == 'token': encoded = replace(encoded, labels=splits[task].labels)
         scores, chance = evaluate_intermediate(model, task, encoded, precision), chance_of(task, encoded)
         rows += [dict(task=task, metric=m, score=s, chance=chance) for m, s in scores.items()]

@@ -18,7 +18,7 @@ from ..core.steps import Store
 from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..data.prepared import Prepared
-from ..data.preparation import Preparation, needed_splits, prepare
+from ..data.preparation import Preparation, check_judges, needed_splits, prepare
 from ..data.held import Held, check_shots, with_held
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
 from ..encoder.lora import adapted_modules
@@ -61,6 +61,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
+    check_judges(prepared, study.design.targets, settings.source_language)
     held = Held(preparation, study.design.targets)
     prepared = with_held(prepared, held, study_held(study), recipes, *study_draws(study), progress)
     if any(study.phase3.shots): check_shots(prepared)

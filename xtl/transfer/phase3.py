@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
 from ..core.steps import ABOUT, obtain, obtained
+from ..tasks.paper import task
 from ..data.prepared import VALIDATION, Prepared
 from ..encoder.heads import HeadSpec
 from ..encoder.lora import merge_lora
@@ -34,6 +35,7 @@ from .workspace import Workspace
 from .phase2 import Cooldown, Training, advance, encoder_after, run_record
 from .beside import reading_cost
 from .selection import Selection, selection_of, selection_record
+from .judged import judge_for, judged
 
 # %% ../../nbs/transfer/30_phase3.ipynb #60da9ec6
 def _languages(prepared: Prepared, target: str, observe: Callable | None) -> Iterator[str]:
@@ -58,11 +60,12 @@ def _of_all(found: dict) -> dict:
 def _write_evaluated(into: Path, found: dict[str, dict]) -> None:
     "Predictions, scores and layer curves of all languages of some targets."
     scores, layers = [], []
+    (into/'predictions').mkdir() # empty where nothing is scored
     for target, code, e in ((t, code, e) for t, languages in found.items() for code, e in languages.items()):
         write_predictions(into/'predictions', target, code, e.predictions)
         scores += [dict(target=target, language=code, metric=m, score=s) for m, s in e.scores.items()]
         layers += [dict(target=target, language=code, layer=i, score=s) for i, s in enumerate(e.layers)]
-    pd.DataFrame(scores).to_parquet(into/'scores.parquet')
+    pd.DataFrame(scores, columns=['target', 'language', 'metric', 'score']).to_parquet(into/'scores.parquet')
     pd.DataFrame(layers, columns=['target', 'language', 'layer', 'score']).to_parquet(into/'layers.parquet')
 
 # %% ../../nbs/transfer/30_phase3.ipynb #67da5a61
@@ -86,6 +89,12 @@ def _retrieve(space: Workspace, target: str, begin: Path | None, observe: Callab
     return {code: one(code) for code in _languages(prepared, target, observe)}
 
 # %% ../../nbs/transfer/30_phase3.ipynb #7a6482a8
+def _untrained_key(step) -> dict:
+    "What the scores of a target that is not trained depend on, besides encoder and rows."
+    if not task(step.targets[0]).entailment: return dict(retrieval=asdict(retrieval_settings(step.space.study)))
+    judge = judge_for(step.targets[0], step.begin)
+    return dict(judge=judge and [judge.head, judge.positive])
+
 HEAD = 'target' # What the head is called in training, whichever targets it serves
 
 def _training_rows(space: Workspace, target: str) -> str:
@@ -113,7 +122,7 @@ class TargetRun(Training):
     def inputs(self) -> dict:
         study, rows = self.space.study, self.space.prepared.names(*self.targets)
         begin = dict(begin=self.begin and self.begin.name, rows=rows, precision=study.device.precision)
-        if not self.flops: return self.space.training_key | begin | dict(retrieval=asdict(retrieval_settings(study)))
+        if not self.flops: return self.space.training_key | begin | _untrained_key(self)
         recipe, settings = asdict(self.space.recipe(self.targets[0])), asdict(self.settings)
         return self.space.training_key | begin | dict(recipe=recipe, flops=self.flops, settings=settings) | self.chosen
 
@@ -160,7 +169,11 @@ def retrieved(self: TargetRun, into: Path | None) -> tuple[dict, dict]:
     "What all processes found of a target that is not trained, and how many seconds that took."
     with obtained(self.space.store, self.begin) if self.begin else nullcontext() as begin:
         if begin and into: shutil.copy(begin/'run.json', into/'phase2.json')
-        return _timed(self.targets, lambda t: _retrieve(self.space, t, begin, self.observe))
+        def score(target):
+            if not task(target).entailment: return _retrieve(self.space, target, begin, self.observe)
+            codes = _languages(self.space.prepared, target, self.observe)
+            return judged(self.space, target, self.begin, begin, codes)
+        return _timed(self.targets, score)
 
 # %% ../../nbs/transfer/30_phase3.ipynb #db227c9d
 def _timed(targets: tuple[str, ...], score: Callable) -> tuple[dict, dict]:

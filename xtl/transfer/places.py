@@ -19,8 +19,9 @@ from ..tasks.task import Source, Task
 from ..data.hub import hub_commit, hub_file, hub_files
 from ..data.loading import FETCHED, rows_commit
 from ..data.sources import DataSettings, source_for
+from ..data.prepared import PAIRS, SHOTS
 from ..data.preparation import needed_splits
-from ..data.held import held_splits
+from ..data.held import held_splits, shot_sources
 from ..encoder.loading import encoder_files, encoder_folder, encoder_place
 from ..study.settings import Study
 from ..study.designs import cells
@@ -48,7 +49,9 @@ def study_draws(study: Study) -> tuple[list[int], list[int]]: # Seeds, and numbe
 
 def _read_places(task: Task, split: str, code: str, settings: DataSettings) -> Iterator[Source]:
     "The configs that a split of one language is read from, that of its other sides too; no files of one's own."
-    for source in getattr(task, split):
+    if split == SHOTS: sources = [s for place in shot_sources(task, code) for s in place.validation]
+    else: sources = getattr(task, 'test' if split.startswith(PAIRS) else split)
+    for source in sources:
         if source.file or (split != 'train' and source.spoken not in ('', code)): continue
         place = source_for(task, source, settings)
         if isinstance(place, Source): yield place.of(language(place.spoken or code))

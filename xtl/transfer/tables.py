@@ -98,7 +98,8 @@ def cell_results(
     results: list[TargetResult], # What `run_cell` gave
 ) -> pd.DataFrame:
     "The scores of a cell: a row a target, language and metric, with the cell's settings and what it cost."
-    return pd.concat([_target_table(space, cell, r) for r in results], ignore_index=True)
+    tables = [_target_table(space, cell, r) for r in results] # empty where no head of phase 2 judges the target
+    return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
 
 # %% ../../nbs/transfer/45_tables.ipynb #bc3935ac
 _LEDGER = ['cell', 'phase', 'task', 'sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds', 'wanted_share',
