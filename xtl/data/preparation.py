@@ -28,7 +28,7 @@ from .lines import MissingData
 from .loading import clear_views, load_split, rows_fingerprint
 from .sources import DataSettings, data_root, find_rows, source_for
 from .rows import MOST_DROPPED, Rows, join_rows, read_rows
-from .prepared import PAIRS, Prepared, fingerprints
+from .prepared import PAIRS, PHASE2, PHASE3, Prepared, fingerprints
 from .tokenised import Tokenised, TokenisedCorpora
 
 # %% ../../nbs/data/60_preparation.ipynb #31117f3c
@@ -220,6 +220,7 @@ def to_tokenise(
 ) -> tuple[Tokenised, list[dict]]:
     "The rows of a split, to be tokenised, and a record for each source."
     if judge := judge_of(task, split): return _to_judge(work, task, judge, code, recipe)
+    if split in (PHASE2, PHASE3): return _translated_rows(work, task, split, code, recipe)
     root = data_root(work.settings, work.store)
     how = Reading(work.settings, root, None if root is None else work.store.folder/'arrow')
     known = _labelled(work, task, split, how)
@@ -231,6 +232,15 @@ def to_tokenise(
     scoring = '' if split == 'train' else f'{task.scored or task.head}: {task.metric}'
     return Tokenised(rows, task.head, labels, recipe, records[0]['language'], work.tokenizer_id, work.tokenizer,
                      where, scoring), records
+
+# %% ../../nbs/data/60_preparation.ipynb #d775b751
+def _translated_rows(work: Preparation, task: Task, split: str, code: str, recipe: Recipe):
+    "As `to_tokenise`, of training rows in a further language, with the labels of those in the source language."
+    known = replace(task, labels=work.label_sets.get(task.name, task.labels), train_labels=())
+    before = dict(work.label_sets)
+    step, records = to_tokenise(work, known, 'train', code, recipe)
+    work.label_sets.update(before)
+    return step, [r | dict(part=split) for r in records]
 
 # %% ../../nbs/data/60_preparation.ipynb #59162924
 def check_unseen(
@@ -327,7 +337,7 @@ def prepare(
         for task, split, code in progress(splits, desc='data', unit='split'):
             try: folder, record = preparation.split(task, split, code, recipes[task.name])
             except MissingData as error:
-                if split == 'train': raise
+                if split in ('train', PHASE2, PHASE3): raise
                 if judge_of(task, split): continue # whose test rows are told to be missing
                 missing.append(dict(task=task.name, split=split, language=code, why=str(error)))
             else:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import fingerprint
+from ..tasks.translations import task_of_rows
 from .heads import HeadSpec, build_head
 from .packing import Packed, encode_batch
 
@@ -31,6 +32,7 @@ class TransferModel(nn.Module):
     def forward(self, task: str, input_ids: torch.Tensor, attention_mask: torch.Tensor | None,
                 packed: Packed | None = None, options: int | None = None) -> torch.Tensor:
         "Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]."
+        task = task_of_rows(task) # rows in another language have the head of their task
         logits = self.heads[task](encode_batch(self.encoder, input_ids, attention_mask, packed))
         if self.specs[task].kind != 'choice': return logits
         return logits.view(-1, options or self.specs[task].labels) # a choice of two may follow one of five

@@ -61,6 +61,15 @@ def _read_file(name: str, path: Path, read: Callable, look: bool) -> dict:
     return dict(languages=languages, tasks=tasks)
 
 # %% ../../nbs/study/15_definitions.ipynb #c76b14347
+def _absolute_translations(settings: dict, base: Path) -> dict:
+    "The settings with names of files of translations in full, those of arms too."
+    def full(group):
+        if not isinstance(group, dict) or not isinstance(group.get('translate'), dict): return group
+        return group | dict(translate=absolute_files(group['translate'], base))
+    found = settings | {name: full(settings[name]) for name in ('mixture', 'phase3') if name in settings}
+    if not isinstance(settings.get('arms'), dict): return found
+    return found | dict(arms={name: full(own) for name, own in settings['arms'].items()})
+
 def packed(
     names,      # Of packs: a name or a list of them
     where: str, # For the message
@@ -80,7 +89,9 @@ def with_definitions(
     look: bool = True,  # Whether files that definitions name have to be there
 ) -> dict:
     "The settings with their own tasks and languages in full. Raises `UserError` with file and line for wrong ones."
-    if not isinstance(settings, dict) or not {'tasks', 'languages', 'packs'} & set(settings): return settings
+    if not isinstance(settings, dict): return settings
+    settings = _absolute_translations(settings, where.parent.resolve())
+    if not {'tasks', 'languages', 'packs'} & set(settings): return settings
     if 'packs' in settings:
         rest = with_definitions({k: v for k, v in settings.items() if k != 'packs'}, text, where, read, look)
         return rest | dict(tasks=packed(settings['packs'], f'{where}: `packs`') | rest.get('tasks', {}))

@@ -226,5 +226,7 @@ def shared_trunks(
     ways, first = study.ways, {}
     def alike(cell):
         how = ways[cell.arm]
-        return str((asdict(how.mixture.for_tasks(len(cell.tasks))), asdict(how.phase2), replace(cell, arm='').trunk))
+        mixture = asdict(how.mixture.for_tasks(len(cell.tasks)))
+        mixture['translate'] = {t: given for t, given in how.mixture.translate.items() if t in cell.tasks}
+        return str((mixture, asdict(how.phase2), replace(cell, arm='').trunk))
     return {c.name: first.setdefault(alike(c), c.trunk) if c.tasks else '' for c in cells(study)}

@@ -25,6 +25,7 @@ def training_sets(
     def trained_on(name):
         t = task(name)
         rows = [asdict(s) for s in t.train], asdict(t.train_columns or t.columns), t.head, t.labels, places.get(name)
+        if name in how.translate: rows = *rows, how.translate[name]
         return fingerprint([*rows, asdict(recipe(t, how.recipe, how.recipes))])
     return {n: trained_on(n) if task(n).train else n for n in study.design.targets}
 

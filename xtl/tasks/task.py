@@ -108,6 +108,7 @@ class Task:
     source: str = ''                      # Where its data are described
     licence: str = ''                     # Under which they may be used
     negatives: int = 0                    # Words of other entries that are drawn for each pair of a dictionary
+    translated: bool = False              # Whether its test rows were translated into the source language
     entailment: Entailment | None = None  # How the heads of other tasks score it; it is not trained then
 
     @property

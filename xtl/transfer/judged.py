@@ -18,6 +18,7 @@ from ..data.preparation import judges_of
 from ..encoder.model import TransferModel
 from ..evaluation.languages import evaluate_judged
 from .workspace import Workspace
+from .development import labels_of
 from .phase2 import Cooldown, encoder_after, heads_of
 
 # %% ../../nbs/transfer/29_judged.ipynb #0243723a
@@ -40,7 +41,7 @@ def judged(
     judge, precision = judge_for(target, begin), space.study.device.precision
     if judge is None: return {}
     splits = begin.run.splits()
-    known = splits[judge.head].labels
+    known = labels_of(splits, judge.head)
     model = TransferModel(encoder_after(space, folder), heads_of(splits), 0)
     model.heads.load_state_dict(load_file(folder/'heads.safetensors'))
     model.to(Accelerator(mixed_precision=precision).device)

@@ -33,7 +33,7 @@ from ..study.presets import read_study, study_yaml
 from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
 from .workspace import Workspace, epoch_cost, trained_shape
-from .places import data_settings, pinned, study_draws, study_held, used_tasks
+from .places import data_settings, pinned, study_draws, study_held, study_translated, used_tasks
 from .beside import selection_costs, shot_costs
 
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
@@ -59,6 +59,7 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     read = {n: task(n) for n in (*used, *study.design.targets)}
     recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in read.items()}
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
+    splits += study_translated(study)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
     check_judges(prepared, study.design.targets, settings.source_language)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
 from ..core.steps import Step, obtain, obtained
+from ..tasks.translations import task_of_rows
 from ..data.tokens import Encoded
 from ..encoder.loading import load_encoder
 from ..encoder.heads import HeadSpec
@@ -95,8 +96,8 @@ def encoder_after(
 def heads_of(
     splits: dict[str, Encoded], # Task -> its training rows
 ) -> dict[str, HeadSpec]:
-    "What the head of each task must do."
-    return {t: HeadSpec(e.head, len(e.labels)) for t, e in splits.items()}
+    "What the head of each task must do, in whichever languages its rows are."
+    return {task_of_rows(t): HeadSpec(e.head, len(e.labels)) for t, e in splits.items()}
 
 def _sources(run: IntermediateRun, splits: dict[str, Encoded], number: int) -> dict[str, TrainingTask]:
     "What is trained in a stage: its own tasks, and of those that it repeats the memory."

@@ -24,6 +24,7 @@ from .workspace import Workspace
 from .layout import PACKAGES
 from .phase3 import NO_RUN
 from .cell import TargetResult
+from .taught import phase2_languages, taught_in
 
 # %% ../../nbs/transfer/45_tables.ipynb #6f1a9e4f
 def _record(result: TargetResult, name: str = 'run.json') -> dict:
@@ -80,6 +81,9 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     few = [pd.read_parquet(folder/'scores.parquet').assign(shots=n, more=_flops(read_json(folder/'run.json')))
            for _, n, folder in result.shots]
     table = pd.concat([table, *few], ignore_index=True)
+    taught, read = taught_in(space, cell, result.target), phase2_languages(space, cell)
+    table = table.assign(zero_shot=~table.language.isin(taught) & (table.shots == 0),
+                         phase2_language=table.language.isin(read))
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
         study=space.study.name, cell=cell.name, control=cell.control, arm=cell.arm, budget_flops=cell.budget,
