@@ -162,6 +162,15 @@ def test_a_cell_has_a_score_where_its_phase_2_has_a_head_that_judges(space):
     assert {'words', 'mnli', 'csqa'} <= set(learned.task) # the dictionary in its own language, the others in the source
 
 
+def test_the_language_that_a_judge_was_trained_in_is_not_zero_shot(space):
+    results = pd.read_parquet(space.out/'results.parquet')
+    told = results[results.target == 'topic'].groupby('tasks').zero_shot.first().to_dict()
+    assert told == {'words': False, 'mnli': True, 'words+mnli': False} # the dictionary is in qab, MNLI in the source language
+    assert results[results.target == 'tatoeba'].zero_shot.all()
+    seen = results[results.target == 'tatoeba'].groupby('tasks').phase2_language.first()
+    assert seen.to_dict() == {'': False, 'csqa': False, 'mnli': False, 'words': True, 'words+mnli': True}
+
+
 @pytest.mark.parametrize('tasks', [('words',), ('mnli',), ('words', 'mnli')])
 def test_predictions_are_the_hypotheses_that_the_head_finds_most_probable(space, tasks):
     cell = next(c for c in cells(space.study) if c.tasks == tasks)

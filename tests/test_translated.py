@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from studies import ROWS, tiny
 
+from xtl.analysis.arms import translates
 from xtl.analysis.tables import read_outcome, trained_in
 from xtl.core.errors import UserError
 from xtl.core.files import read_json
@@ -16,6 +17,7 @@ from xtl.report.findings import find
 from xtl.study.designs import cells, shared_trunks
 from xtl.study.presets import read_study, study_from
 from xtl.tasks.task import Source
+from xtl.training.state import Checkpoints
 from xtl.transfer.cell import run_cell, target_step
 from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
@@ -100,6 +102,44 @@ def test_what_an_arm_reads_is_in_its_cells_keys_alone(space, files, tmp_path):
     assert set(stale_cells(changed)) == {c.name for c in cells(space.study) if c.arm == 'translated' and 'mnli' in c.tasks}
     third = replace(space, study=space.study.but(arms=space.study.arms | {'odd': {'sampling': 'proportional'}}))
     assert all(name.startswith('odd-') for name in stale_cells(third))
+
+
+class Stopped(Exception):
+    "A run that somebody ended."
+
+
+def test_a_run_in_several_languages_that_is_stopped_ends_with_the_same_bits(space, tmp_path, monkeypatch):
+    monkeypatch.setattr('xtl.training.loop.BLOCK', 1) # a checkpoint after every step
+    often, cell, offer = space.study.but(device=dict(checkpoint_seconds=1e-9)), cell_of(space, 'translated', 'mnli', 'csqa'), Checkpoints.offer
+    def weights(name, stops):
+        there, left = replace(space, study=often, out=tmp_path/name), list(stops)
+        def stopping(self, state):
+            offer(self, state)
+            if left and state.step >= left[0]:
+                left.pop(0)
+                raise Stopped
+        monkeypatch.setattr(Checkpoints, 'offer', stopping)
+        while True:
+            try: folder = intermediate(run_of(there, cell), cell.budget)
+            except Stopped: continue
+            assert not left
+            return load_file(folder/'encoder.safetensors') | load_file(folder/'heads.safetensors')
+    whole, again = weights('whole', ()), weights('stopped', (2, 5, 9))
+    assert whole.keys() == again.keys() and all(whole[n].equal(t) for n, t in again.items())
+
+
+def test_languages_of_a_task_go_into_its_stage_of_a_sequence(space, files):
+    more = dict(mnli=dict(languages=['qaa', 'qab']) | place(files))
+    arms = dict(turns=dict(order='sequence', replay=0.2, memory=40, translate=more))
+    turns = replace(space, study=space.study.but(arms=arms))
+    first, second = run_of(turns, cell_of(turns, 'turns', 'mnli', 'csqa')).stages
+    at = sorted([first, second], key=lambda stage: len(stage.tasks))
+    assert at[0].tasks == ('csqa',) and at[1].tasks == ('mnli', 'mnli/qab')
+    assert sum(second.shares.values()) == pytest.approx(1) and len(second.shares) == 3
+
+
+def test_claims_know_an_arm_of_translations(space):
+    assert [translates(read_outcome(space.out).settings, own) for own in space.study.arms.values()] == [False, True]
 
 
 # -- zero-shot
