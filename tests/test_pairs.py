@@ -117,6 +117,14 @@ def test_letz_is_read_as_its_makers_ship_it(hub):
     assert read_split(tasks['letz_wot'], 'train', language('en'), how)[1][0]['split'] == 'validation'
 
 
+def test_words_are_drawn_for_a_data_set_of_the_hub_as_well(hub):
+    rows = dict(repository='fredxlpy/LETZ', config='LETZ-SYN')
+    given = dict(head='sequence', negatives=2, columns=dict(text=['text', 'label']), filter={'class': 1}, languages=['lb'], **rows,
+                 split=dict(test='validation'), train=dict(split='train', languages=['lb'], filter={'class': 1}, **rows))
+    rows, _ = read_split(task_from('drawn', given), 'test', language('lb'), Reading(DataSettings(str(hub)), hub, None))
+    assert rows.labels == ['1', '0', '0']*739 and not rows.dropped
+
+
 # -- judged targets
 
 def _files(folder, root):
@@ -193,6 +201,12 @@ def test_predictions_are_the_hypotheses_that_the_head_finds_most_probable(space,
     assert np.mean([a == b for a, b in zip(written, found)]) > 0.95 and len(written) == len(found) # sums differ in their last bits
     results = pd.read_parquet(space.out/'cells'/cell.name/'results.parquet').query('target == "topic"')
     assert results.score.item() == pytest.approx(100*np.mean([p == g for p, g in zip(written, test.gold.label)]))
+
+
+def test_a_judged_target_has_no_model_to_take_home(space, tmp_path):
+    cell = next(c for c in cells(space.study) if c.tasks == ('words',))
+    code, said = answer(['model', str(space.out), cell.name, '--target', 'topic', '--to', str(tmp_path/'model')])
+    assert code == 2 and 'topic' in said and '\n' not in said and not (tmp_path/'model').exists()
 
 
 def test_cells_without_the_head_are_no_less_complete(space):

@@ -132,7 +132,9 @@ def test_languages_of_a_task_go_into_its_stage_of_a_sequence(space, files):
     more = dict(mnli=dict(languages=['qaa', 'qab']) | place(files))
     arms = dict(turns=dict(order='sequence', replay=0.2, memory=40, translate=more))
     turns = replace(space, study=space.study.but(arms=arms))
-    first, second = run_of(turns, cell_of(turns, 'turns', 'mnli', 'csqa')).stages
+    run = run_of(turns, cell_of(turns, 'turns', 'mnli', 'csqa'))
+    first, second = run.stages
+    assert [run.kept_rows(n) for n in ('csqa', 'mnli', 'mnli/qab')] == [40, 20, 20]
     at = sorted([first, second], key=lambda stage: len(stage.tasks))
     assert at[0].tasks == ('csqa',) and at[1].tasks == ('mnli', 'mnli/qab')
     assert sum(second.shares.values()) == pytest.approx(1) and len(second.shares) == 3

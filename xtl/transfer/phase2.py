@@ -106,7 +106,7 @@ def _sources(run: IntermediateRun, splits: dict[str, Encoded], number: int) -> d
     found = {t: replace(sources[t], share=share) for t, share in stage.shares.items()}
     for t in found.keys() - set(stage.tasks):
         whole = found[t].sampler
-        found[t].sampler = Memory(whole.encoded, whole.batch_size, whole.seed, kept=run.mixture.memory)
+        found[t].sampler = Memory(whole.encoded, whole.batch_size, whole.seed, kept=run.kept_rows(t))
     return found
 
 def _fresh(run: IntermediateRun, splits: dict[str, Encoded]) -> State:

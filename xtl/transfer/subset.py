@@ -100,6 +100,15 @@ def _size(folder: str, shape: Shape) -> tuple[int, float]:
     encoded = Encoded.load(Path(folder))
     return len(encoded.gold), epoch_cost(shape, encoded)
 
+@patch
+def kept_rows(
+    self: IntermediateRun, # A subset and seed
+    name: str,             # Rows of a task in a language
+) -> int:
+    "How many of them a sequence keeps to repeat: a task's memory, shared alike among its languages."
+    languages = sum(task_of_rows(n) == task_of_rows(name) for n in self.rows)
+    return -(-self.mixture.memory//languages)
+
 @patch(as_prop=True)
 def shares_of_tasks(self: IntermediateRun) -> dict[str, float]:
     "The share of the compute that each task is wanted to have, by the size of its rows in the source language."
