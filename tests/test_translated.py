@@ -14,6 +14,7 @@ from xtl.core.errors import UserError
 from xtl.core.files import read_json
 from xtl.data.loading import load_split
 from xtl.report.findings import find
+from xtl.report.words import caveats
 from xtl.study.designs import cells, shared_trunks
 from xtl.study.presets import read_study, study_from
 from xtl.tasks.task import Source
@@ -174,6 +175,8 @@ def test_arms_are_compared_where_both_are_zero_shot(space):
     for target, codes in dict(xnli=['qac'], panx=CODES, tatoeba=CODES).items():
         assert rows.difference[target] == pytest.approx(mean('translated', target, codes) - mean('english', target, codes)), target
     assert set(rows.pairs) == {2}
+    assert [c for c in caveats(found) if 'not zero-shot' in c] == [
+        'Trained in, for what the target asks, so not zero-shot and left out: xnli in qab, qcc (arm “translated”).']
 
 
 def test_one_cell_that_was_taught_takes_a_language_from_all_cells_of_its_arm():
