@@ -212,6 +212,20 @@ def test_a_target_is_trained_in_more_languages_at_the_same_compute(trained, spac
     assert set(curves.task) == {'xnli', 'xnli/qab', 'panx'}
 
 
+def test_rows_that_a_target_has_itself_are_trained_on_as_well(hub, tmp_path):
+    study = study_from(dict(
+        name='real', encoder={'name': 'mini'}, data={'source': str(hub), 'languages': ['ko', 'sw', 'fi'], 'max_train': 20, 'max_test': 5},
+        design={'intermediate': [], 'targets': ['tydiqa', 'panx'], 'n_tasks': [0], 'controls': ['none']},
+        phase3={'target_flops': 1e9, 'recipes': {'all': ROWS}, 'translate': {'tydiqa': {'languages': ['en', 'ko', 'sw']}}}), 'a study')
+    there = lay_out(study, tmp_path/'out')
+    assert {(r['part'], r['language'], r['config']) for r in there.prepared.records if r['task'] == 'tydiqa' and r['part'] != 'test'} == {
+        ('train', 'en', 'tydiqa'), ('phase3', 'ko', 'tydiqa'), ('phase3', 'sw', 'tydiqa')}
+    cell = cells(study)[0]
+    assert taught_in(there, cell, 'tydiqa') == {'en', 'ko', 'sw'} and taught_in(there, cell, 'panx') == {'en'}
+    results = pd.concat(pd.read_parquet(r.folder/'scores.parquet') for r in run_cell(there, cell))
+    assert set(results.language[results.target == 'tydiqa']) == {'en', 'ko', 'sw', 'fi'}
+
+
 def test_its_languages_are_not_zero_shot_in_any_cell(trained):
     results = pd.read_parquet(trained.out/'results.parquet')
     assert {*map(tuple, results[~results.zero_shot][['target', 'language']].drop_duplicates().to_numpy())} == {

@@ -8,7 +8,9 @@ __all__ = ['TRANSLATIONS', 'TRANSLATE_KEYS', 'rows_name', 'task_of_rows', 'trans
 # %% ../../nbs/tasks/55_translations.ipynb #14ec0add
 from dataclasses import replace
 
+from .languages import language
 from .task import Source, Task
+from .paper import rows_of
 from .given import WrongDefinition, known_names, texts_of
 from .definitions import PLACE_KEYS, check_place, columns_from, maps_from, part_sources, spoken_in
 
@@ -35,7 +37,9 @@ TRANSLATE_KEYS = tuple(k for k in PLACE_KEYS if k != 'labels') # Labels are the 
 
 def _own_place(task: Task) -> bool:
     "Whether a task's own training rows are there in several languages."
-    def tells(s: Source): return any('{' in name for name in (s.config, s.file, *(v for _, vs in s.keep for v in vs)))
+    def tells(s: Source):
+        named = any('{' in name for name in (s.config, s.file, *(v for _, values in s.keep for v in values)))
+        return named or rows_of(s, language('sw')) is not None # whichever, a config tells all of them apart
     return bool(task.train) and all(map(tells, task.train))
 
 def _read_at(task: Task, place: dict, codes: tuple[str, ...], at: tuple) -> dict[str, Task]:
