@@ -55,6 +55,7 @@ def _read_at(task: Task, place: dict, codes: tuple[str, ...], at: tuple) -> dict
         found[code] = replace(task, own=True, train=own, train_columns=columns, train_maps=maps)
     return found
 
+# %% ../../nbs/tasks/55_translations.ipynb #118c1f93
 def translated(
     task: Task,  # Of a study
     given,       # What `translate` says of it
