@@ -48,6 +48,14 @@ def _matrix(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarr
     return cells, pairs, mean.reshape(len(cells), len(pairs))
 
 # %% ../../nbs/analysis/30_panel.ipynb #e67ebb39
+def _lacked_by_an_arm(results: pd.DataFrame, cells: pd.DataFrame, scores: np.ndarray) -> np.ndarray:
+    "Pairs that no cell of some arm has, which were not zero-shot there: arms are compared by what all of them have."
+    if 'arm' not in results or not len(cells): return np.zeros(scores.shape[1], bool)
+    arm = cells.cell.map(results.drop_duplicates('cell').set_index('cell').arm).to_numpy()
+    lacks = [np.isnan(scores[arm == name]).all(0) for name in set(arm) - {''}]
+    return np.any(lacks, axis=0) if lacks else np.zeros(scores.shape[1], bool)
+
+# %% ../../nbs/analysis/30_panel.ipynb #86adcf00
 def score_panel(
     results: pd.DataFrame,          # A results table
     source: str = 'en',             # The language that targets are trained in
@@ -63,6 +71,9 @@ def score_panel(
     if (control == 'none').any():
         scores = np.where(unscored, pd.DataFrame(scores[control == 'none']).mean().to_numpy(), scores)
     counts = np.isnan(scores).mean(0) <= 0.5 if len(cells) else np.ones(len(pairs), bool)
+    judged = pairs.target.isin([t for t, own in own_tasks().items() if own.entailment]).to_numpy()
+    counts &= ~(judged & np.isnan(scores).any(0)) # some cells have no head to judge by, and are no less complete
+    counts &= ~_lacked_by_an_arm(results, cells, scores)
     gaps = cells.cell[np.isnan(scores[:, counts]).any(1)]
     why = dict.fromkeys(gaps, 'scores are missing') | (leave_out or {})
     keep = ~cells.cell.isin(why).to_numpy()

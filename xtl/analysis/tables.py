@@ -44,7 +44,7 @@ class Outcome:
     versions: dict        # Package to version
     data: pd.DataFrame    # A row a data split: `DATA_COLUMNS`
     results: pd.DataFrame # A row a (cell, target, language, metric): the source language, and what is zero-shot
-    taught: pd.DataFrame  # The same of languages that a target was trained in: `shots`, 0 where phase 3 had their rows
+    taught: pd.DataFrame  # The same of what is not: with `shots`, or, at 0, trained in otherwise
     ledger: pd.DataFrame  # A row a (cell, phase, task)
     curves: pd.DataFrame  # Training losses
     layers: pd.DataFrame  # Retrieval by layer
@@ -112,12 +112,18 @@ def trained_in(
     results: pd.DataFrame, # A results table
     data: pd.DataFrame,    # A row a split: `task`, `part`, `language`
     source: str,           # The language that targets are trained in
+    first: str = '',       # The first arm, which stands beside the cells that all arms share
 ) -> pd.Series:            # bool, a row of the table
-    "Which scores are not zero-shot: those with shots, and those of other languages that a target has training rows in."
-    read = data[(data.part == 'train') & (data.language != source)]
-    known = {*zip(read.task, read.language)}
-    own = pd.Series([pair in known for pair in zip(results.target, results.language)], results.index, dtype=bool)
-    return own | (results['shots'] > 0 if 'shots' in results else False)
+    """Which scores are not zero-shot: those with shots, and those of other languages that a target was trained in, in
+    any cell of its arm, so that cells are compared by the same scores."""
+    shots = results['shots'] > 0 if 'shots' in results else pd.Series(False, results.index)
+    if 'zero_shot' in results: own = ~results.zero_shot.astype(bool) & (results.language != source) & ~shots
+    else: # as earlier versions wrote results
+        read = data[(data.part == 'train') & (data.language != source)]
+        known = {*zip(read.task, read.language)}
+        own = pd.Series([pair in known for pair in zip(results.target, results.language)], results.index, dtype=bool)
+    arm = results.arm.replace(first, '') if 'arm' in results else pd.Series('', results.index)
+    return own.groupby([arm, results.target, results.language]).transform('any').astype(bool) | shots
 
 # %% ../../nbs/analysis/20_tables.ipynb #e4803462
 def read_outcome(
@@ -135,7 +141,7 @@ def read_outcome(
     columns = dict(results=RESULT_COLUMNS, ledger=LEDGER_COLUMNS, curves=CURVE_COLUMNS, layers=LAYER_COLUMNS,
                    segments=SEGMENT_COLUMNS, plan=PLAN_COLUMNS, intermediate=INTERMEDIATE_COLUMNS)
     tables = {name: _table(folder/f'{name}.parquet', known) for name, known in columns.items()}
-    taught = trained_in(tables['results'], rows, source)
+    taught = trained_in(tables['results'], rows, source, next(iter(settings.get('arms') or {}), ''))
     tables |= dict(results=tables['results'][~taught], taught=tables['results'][taught])
     return Outcome(
         folder=folder, settings=settings, versions=_json(folder/'versions.json', {}), **tables,

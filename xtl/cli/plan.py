@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BESIDE_TEXT', 'WRITTEN', 'Device', 'Power', 'Yaml', 'plan_text', 'text_steps_text', 'lengths_text', 'size_text',
-           'together_text', 'disk_text', 'memory_text', 'measured_speed', 'hours_text', 'plan_command']
+           'together_text', 'unscored_text', 'disk_text', 'memory_text', 'measured_speed', 'hours_text', 'plan_command']
 
 # %% ../../nbs/cli/20_plan.ipynb #0923991b
 from pathlib import Path
@@ -82,6 +82,16 @@ def together_text(
     from xtl.study.plan import trained_together
     shared = ['+'.join(t) for t in trained_together(sets) if len(t) > 1]
     return f"trained once, scored on each: {', '.join(shared)}" if shared else ''
+
+def unscored_text(
+    study, # A `Study`
+) -> str:  # Empty where every cell scores every target
+    "Which targets some cells have no head to judge by."
+    from xtl.study.designs import cells
+    from xtl.study.plan import unjudged
+    found, every = unjudged(study), len(cells(study))
+    why = 'whose phase 2 has no head that judges it'
+    return '\n'.join(f'no score: {t} in {len(names)} of {every} cells, {why}' for t, names in found.items())
 
 def disk_text(
     disk, # A `Disk`
@@ -215,6 +225,7 @@ def plan_command(
     told = plan_text(rows), lengths_text(lengths), text_steps_text(texts), _power(chosen, power)
     say('\n\n'.join(filter(None, told)) + '\n')
     if together := together_text(sets): say(together)
+    if unscored := unscored_text(chosen): say(unscored)
     disk = disk_needed(chosen, costs, two.parameters, two.trained)
     say(disk_text(disk))
     say(memory_text(two, three))

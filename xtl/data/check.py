@@ -13,7 +13,8 @@ import numpy as np
 
 from ..tasks.task import Task
 from ..tasks.recipes import Recipe
-from .preparation import Preparation, languages_of
+from .prepared import PAIRS
+from .preparation import Preparation, judges_of, languages_of
 from .tokens import Encoded
 
 # %% ../../nbs/data/65_check.ipynb #c8d9f3e4e
@@ -86,7 +87,8 @@ def check_task(
     "All of a task, looked at. Raises `UserError` for whatever would stop a study."
     source = preparation.settings.source_language
     spoken = languages_of(task, preparation.settings) if task.test else ()
-    splits = [('train', source)]*bool(task.train) + [('test', code) for code in spoken]
+    held = [f'{PAIRS}-{j.head}' for j in judges_of(task)] or ['test'] # what is read of a test row
+    splits = [('train', source)]*bool(task.train) + [(split, code) for code in spoken for split in held]
     return [check_split(task, split, code, recipe, preparation) for split, code in splits]
 
 # %% ../../nbs/data/65_check.ipynb #c8d496834

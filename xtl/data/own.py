@@ -10,10 +10,12 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..tasks.languages import Language
+from ..tasks.definitions import FITS
 from ..tasks.task import Columns, Source, Task
 from .formats import LINE
 from .files import as_text, read_file
 from .values import as_answers, as_list, plain_label
+from .dictionary import dictionary_pairs
 from .loading import hub_rows, load_split
 
 # %% ../../nbs/data/19_own.ipynb #cd16d1970
@@ -110,8 +112,8 @@ def joined_rows(
 
 # %% ../../nbs/data/19_own.ipynb #c915009ad
 def _needed(columns: Columns, source: Source, maps: tuple) -> tuple[str, ...]:
-    "The columns that are read, those of a join's other side and of none left out."
-    asked = [*columns.all, *(c for c, _ in source.keep), *(c for c, _ in maps)]
+    "The columns that are read: of a join's other side none, nor what says which pairs were drawn."
+    asked = [*(c for c in columns.all if c != FITS), *(c for c, _ in source.keep), *(c for c, _ in maps)]
     return tuple(dict.fromkeys(c for c in asked if not (source.pivot and c == columns.text[-1])))
 
 def own_rows(
@@ -129,6 +131,7 @@ def own_rows(
     names = _needed(columns, source, maps)
     rows, where, record = _raw(place, columns, names, root, revisions, cache)
     rows = mapped_rows(shaped_rows(kept_rows(rows, place.keep, where), task.head, columns), maps)
+    if task.negatives: return dictionary_pairs(rows, columns, task.negatives, where), where, record
     if not source.pivot: return rows, where, record
     other, *_ = _raw(source.pivot, columns, names, root, revisions, cache)
     other = mapped_rows(kept_rows(other, source.pivot.keep, where), maps)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import fingerprint
+from ..tasks.translations import task_of_rows
 from .heads import HeadSpec, build_head
 from .packing import Packed, encode_batch
 
@@ -33,6 +34,7 @@ class TransferModel(nn.Module):
                 places: torch.Tensor | None = None) -> torch.Tensor:
         """Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]; of
         masked language modelling [places, pieces], the places counted through all rows."""
+        task = task_of_rows(task) # rows in another language have the head of their task
         hidden = encode_batch(self.encoder, input_ids, attention_mask, packed)
         if places is not None:
             table = self.encoder.get_input_embeddings().weight

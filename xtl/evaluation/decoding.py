@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EVALUATION_TOKENS', 'SORTED', 'N_BEST', 'MAX_ANSWER', 'evaluation_batches', 'read_logits', 'predict_labels',
-           'predict_tags', 'best_span', 'Answers', 'read_answers', 'predict_answers', 'null_threshold', 'answer_or_not']
+           'predict_hypotheses', 'predict_tags', 'best_span', 'Answers', 'read_answers', 'predict_answers',
+           'null_threshold', 'answer_or_not']
 
 # %% ../../nbs/evaluation/50_decoding.ipynb #f22fccc6
 from collections.abc import Iterator
@@ -74,6 +75,18 @@ def predict_labels(
     return [encoded.labels[i] for i in best]
 
 # %% ../../nbs/evaluation/50_decoding.ipynb #ba6acc35
+def predict_hypotheses(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], # Rows and logits
+    labels: tuple[str, ...], # Of the texts, each of which has stood with every label in turn
+    positive: int,           # Which output says that a hypothesis fits
+) -> list[str]:              # A label a text
+    "The label of each text whose hypothesis fits with the highest probability."
+    parts = [(rows, logits - np.logaddexp.reduce(logits, 1, keepdims=True)) for rows, logits in batches]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    fits = np.concatenate([logits[:, positive] for _, logits in parts])[order].reshape(-1, len(labels))
+    return [labels[i] for i in fits.argmax(1)]
+
+# %% ../../nbs/evaluation/50_decoding.ipynb #6675487c
 def predict_tags(
     batches: Iterator[tuple[np.ndarray, np.ndarray]], # Rows and logits
     encoded: Encoded,                                 # The split

@@ -16,7 +16,7 @@ from IPython.display import HTML
 from ..tasks.paper import INTERMEDIATE, TARGETS, TASKS
 from ..analysis.groups import RETRIEVAL_GAP
 from ..analysis.answers import best_of_each
-from ..analysis.arms import arm_gain, rival_arms
+from ..analysis.arms import arm_gain, rival_arms, translates
 from .findings import Findings, encoder_kind, interval_text, tasks_text, top_number
 from .tables import table_html
 from .tradeoff import PUBLISHED_GAINS, other_encoder, set_gain
@@ -201,7 +201,8 @@ def _mlm_share(settings: dict, own: dict) -> float:
     return ((settings.get('mlm') or {}) | (own.get('mlm') or {})).get('share', 0.0)
 
 RIVALS = { # Claim -> the setting that two arms differ in, whether an arm uses it, and what it is
-    'mlm': ('mlm', _mlm_share, 'multilingual MLM mixed in')}
+    'mlm': ('mlm', _mlm_share, 'multilingual MLM mixed in'),
+    'translated': ('translate', translates, 'machine-translated rows')}
 NOT_COMPARED = 'It was not compared: this study has no two `arms` that differ in it alone.'
 
 def _claim_rival(found: Findings, name: str) -> Verdict:

@@ -20,8 +20,9 @@ from .tables import Shown, flops_cells, interval_cells, p_cells, table_html
 ONE_ARM = 'Ways to spend the compute: this study has one; `arms` in its settings name several.'
 ARMS_NOTE = (
     'Points of an arm above “{first}” at the same compute of phase 2, cell against cell with the same tasks and seed, '
-    'with 95% intervals; pairs that are the same run, as two orders of one task are, are left out. Rows of all compute '
-    'and tasks are means. All other sections of this report are about “{first}”.')
+    'with 95% intervals; pairs that are the same run, as two orders of one task are, are left out, and so are '
+    'languages that some arm was trained in for what the target asks. Rows of all compute and tasks are means. All '
+    'other sections of this report are about “{first}”.')
 _ARM_KINDS = ('all', 'tier', 'gap', 'role', 'target')
 
 TEXT_READ = (

@@ -90,6 +90,7 @@ CAVEATS = dict(
     size=', with {own:.3g} million weights where XLM-R base has {base:.0f} million',
     cut='The data were cut to at most {what}, so no score is the benchmark’s own.',
     lacking='Not in the data, so not scored: {what}.',
+    taught='Trained in, for what the target asks, so not zero-shot and left out: {what}.',
     unlearned='{names} {was} hardly learned: the middle cell is less than {learned} points above what one and the same '
               'answer reaches in the source language. What is said of {them} is noise.',
     untaught='Phase 2 did not teach {names}: after it {they} within {learned} points of chance in all cells, so '
@@ -119,6 +120,15 @@ def _encoder_caveats(outcome: Outcome) -> list[str]:
     size = CAVEATS['size'].format(own=outcome.parameters/1e6, base=base/1e6) if outcome.parameters else ''
     return [CAVEATS['small'].format(name=encoder_name(outcome), size=size)]
 
+def _taught_text(outcome: Outcome) -> str:
+    "Targets and the languages that they were trained in besides the source language, by arm; empty for none."
+    rows = outcome.taught
+    if not len(rows): return ''
+    rows = rows.assign(arm=rows.arm if 'arm' in rows else '', shots=rows.shots if 'shots' in rows else 0)
+    parts = rows[rows.shots == 0].groupby(['arm', 'target']).language
+    return '; '.join(f'{target} in {", ".join(sorted(set(codes)))}' + (f' (arm “{arm}”)' if arm else '')
+                     for (arm, target), codes in parts)
+
 def _data_caveats(outcome: Outcome) -> list[str]:
     "What of the data was not used, and what was not there."
     notes, lacking = [], outcome.missing[outcome.missing.split == 'test']
@@ -127,6 +137,7 @@ def _data_caveats(outcome: Outcome) -> list[str]:
     if cut: notes.append(CAVEATS['cut'].format(what=' and '.join(cut)))
     parts = [f'{t} in {", ".join(sorted(part.language))}' for t, part in lacking.groupby('task', sort=False)]
     if parts: notes.append(CAVEATS['lacking'].format(what='; '.join(parts)))
+    if told := _taught_text(outcome): notes.append(CAVEATS['taught'].format(what=told))
     return notes
 
 # %% ../../nbs/report/50_words.ipynb #fbddfa6e
@@ -137,7 +148,7 @@ def _cell_caveats(found: Findings) -> list[str]:
     failed, done = cells.state == 'failed', cells.state == 'done'
     for kind, some in (('failed', failed), ('waiting', ~failed & ~done)):
         if some.any(): notes.append(CAVEATS[kind].format(n=some.sum(), cells=counted(len(cells), 'cell')))
-    unread = cells[done & ~cells.cell.isin(outcome.results.cell)]
+    unread = cells[done & ~cells.cell.isin([*outcome.results.cell, *outcome.taught.cell])]
     if len(unread):
         have = counted(len(unread), 'finished cell has', 'finished cells have')
         notes.append(CAVEATS['unread'].format(have=have, names=', '.join(unread.cell[:5])))

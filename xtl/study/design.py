@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DESIGNS', 'Subsets', 'IntermediateTasks', 'Targets', 'Wholes', 'Budgets', 'Controls', 'Expected', 'Group', 'Design',
-           'check_design', 'has_budgets']
+           'check_design', 'check_entailment', 'has_budgets']
 
 # %% ../../nbs/study/08_design.ipynb #682c774e
 from dataclasses import field
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from ..core.errors import UserError, closest
+from ..tasks.task import Task
 from ..tasks.paper import INTERMEDIATE, TARGETS, own_tasks, task
 from .rules import CHECKED, Count, Positive, Whole, in_order, once, one_line
 
@@ -109,6 +110,20 @@ def check_design(
         for target in helped: closest(target, known, f'target in `design.controls_expected: {name}`')
     if has_budgets(design) and not design.budgets:
         raise UserError('`design.budgets` is empty: give executed operations, such as [1e16, 2e16]')
+
+def check_entailment(
+    target: Task,             # That heads of phase 2 judge
+    tasks: tuple[str, ...],   # Intermediate tasks of the study
+) -> None:
+    "Raises `UserError` where none of the heads can be there, or one does not read pairs."
+    names, where = [j.head for j in target.entailment.judges], f'`tasks.{target.name}.entailment`'
+    for name in names:
+        head = task(closest(name, (*INTERMEDIATE, *own_tasks()), f'head in {where}'))
+        pairs = head.head == 'sequence' and len((head.train_columns or head.columns).text) == 2 and head.train
+        if not pairs: raise UserError(f"{where} asks the head of '{name}', which is not trained on pairs of texts")
+    if not {*names} & {*tasks}:
+        wanted = f"one of {', '.join(names)}" if len(names) > 1 else names[0]
+        raise UserError(f"'{target.name}' is scored by a head of phase 2: put {wanted} into `design.intermediate`")
 
 def has_budgets(
     design: Design, # A design

@@ -233,6 +233,8 @@ def shared_trunks(
     ways, first = study.ways, {}
     def alike(cell):
         how = ways[cell.arm]
-        mixed = asdict(how.mixture.for_tasks(len(cell.tasks))), asdict(how.mlm) if how.mlm.share else None
+        mixture = asdict(how.mixture.for_tasks(len(cell.tasks)))
+        mixture['translate'] = {t: given for t, given in how.mixture.translate.items() if t in cell.tasks}
+        mixed = mixture, asdict(how.mlm) if how.mlm.share else None
         return str((mixed, asdict(how.phase2), replace(cell, arm='').trunk))
     return {c.name: first.setdefault(alike(c), c.trunk) if c.has_phase2 else '' for c in cells(study)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BESIDE', 'training_sets', 'trained_together', 'target_costs', 'phase_budgets', 'trunk_share', 'stages_after',
-           'plan_rows', 'scored_first', 'in_flops', 'Disk', 'disk_needed']
+           'plan_rows', 'unjudged', 'scored_first', 'in_flops', 'Disk', 'disk_needed']
 
 # %% ../../nbs/study/40_plan.ipynb #76f73bf7
 from collections.abc import Callable, Iterator
@@ -25,6 +25,7 @@ def training_sets(
     def trained_on(name):
         t = task(name)
         rows = [asdict(s) for s in t.train], asdict(t.train_columns or t.columns), t.head, t.labels, places.get(name)
+        if name in how.translate: rows = *rows, how.translate[name]
         return fingerprint([*rows, asdict(recipe(t, how.recipe, how.recipes))])
     return {n: trained_on(n) if task(n).train else n for n in study.design.targets}
 
@@ -128,6 +129,15 @@ def _beside(own: dict, beside: dict, sets: dict[str, str], known: dict) -> dict:
     return found
 
 # %% ../../nbs/study/40_plan.ipynb #786cb3ac
+def unjudged(
+    study: Study, # The study
+) -> dict[str, list[str]]: # Target -> cells; targets that every cell scores left out
+    "Cells that do not score a target because their phase 2 has none of the heads that judge it."
+    def lack(judges): return [c.name for c in cells(study) if not {j.head for j in judges} & {*c.tasks}]
+    judged = {t: task(t).entailment.judges for t in study.design.targets if task(t).entailment}
+    return {t: names for t, judges in judged.items() if (names := lack(judges))}
+
+# %% ../../nbs/study/40_plan.ipynb #b0a4d9bc
 def scored_first(
     study: Study,                   # The study
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from ..core.errors import fingerprint
+from ..tasks.translations import task_of_rows
 from ..data.tokens import Encoded
 from ..data.batches import Sampler, ahead
 from ..encoder.heads import HeadSpec
@@ -32,7 +33,8 @@ def add_up(
 ) -> None:
     "Adds up gradients and loss over all processes, in place."
     from torch import distributed
-    trained = [p for part in (model.encoder, model.heads[task]) for p in part.parameters() if p.requires_grad]
+    parts = model.encoder, model.heads[task_of_rows(task)]
+    trained = [p for part in parts for p in part.parameters() if p.requires_grad]
     for p in trained:
         if p.grad is None: p.grad = torch.zeros_like(p) # a process without a micro-batch
     for work in [distributed.all_reduce(t, async_op=True) for t in (loss, *(p.grad for p in trained))]: work.wait()
@@ -159,7 +161,8 @@ def sources_of(
 ) -> dict[str, TrainingTask]:
     "The tasks of a run."
     def task(t, rows):
-        return TrainingTask(Sampler(rows, batch_sizes[t], order_seed(seed, t)), shares[t], heads[t].outputs)
+        outputs = heads[task_of_rows(t)].outputs
+        return TrainingTask(Sampler(rows, batch_sizes[t], order_seed(seed, t)), shares[t], outputs)
     return {t: task(t, rows) for t, rows in splits.items()}
 
 def start(

@@ -47,6 +47,9 @@ COLUMNS = { # Table -> column -> what stands in it
         'flops_intermediate': 'Operations executed in phase 2 for this cell, shared stretches included',
         'flops_target': 'Operations executed in phase 3 for this target, those of its shots included',
         'shots': 'Rows of the language that phase 3 went on with; 0 is zero-shot, or the source language',
+        'zero_shot': 'Whether nothing that asks what the target does was trained on in the language: in phase 3, '
+                     'as shots, by phase 2, or by the head that judges',
+        'phase2_language': 'Whether phase 2 had rows of tasks, whichever, in the language',
         'selected_at': 'Share of phase 3 after which its scored state was; 1 where the last state is scored',
         'seconds': 'Of training, both phases', 'evaluation_seconds': 'Of scoring this target, all languages',
         'encoder_revision': 'Commit of the encoder on the Hub; empty for a folder',

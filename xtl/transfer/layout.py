@@ -18,7 +18,7 @@ from ..core.steps import Store
 from ..tasks.paper import task
 from ..tasks.recipes import recipe
 from ..data.prepared import Prepared
-from ..data.preparation import Preparation, needed_splits, prepare
+from ..data.preparation import Preparation, check_judges, needed_splits, prepare
 from ..data.held import Held, check_shots, with_held
 from ..encoder.loading import encoder_identity, load_encoder, load_tokenizer
 from ..encoder.lora import adapted_modules
@@ -34,7 +34,7 @@ from ..study.designs import cells
 from ..study.plan import in_flops, phase_budgets, plan_rows, target_costs
 from .workspace import Workspace, epoch_cost, trained_shape
 from .text import with_text
-from .places import data_settings, pinned, study_draws, study_held, used_tasks
+from .places import data_settings, pinned, study_draws, study_held, study_translated, used_tasks
 from .beside import selection_costs, shot_costs
 
 # %% ../../nbs/transfer/15_layout.ipynb #2741a6a5
@@ -61,8 +61,10 @@ def _ready(study: Study, out: Path, progress) -> Workspace:
     read = {n: task(n) for n in (*used, *study.design.targets)}
     recipes = {n: recipe(t, study.phase3.recipe, study.phase3.recipes) for n, t in read.items()}
     splits = needed_splits(used, study.design.targets, settings, study.data.languages, study.phase2.score_intermediate)
+    splits += study_translated(study)
     preparation = Preparation(settings, Store(out/'store'), tokenizer, identity['fingerprint'])
     prepared = prepare(splits, preparation, recipes, study.data.languages, progress, study.design.targets)
+    check_judges(prepared, study.design.targets, settings.source_language)
     held = Held(preparation, study.design.targets)
     prepared = with_held(prepared, held, study_held(study), recipes, *study_draws(study), progress)
     if any(study.phase3.shots): check_shots(prepared)

@@ -22,6 +22,7 @@ from ..study.designs import Cell, cells
 from .workspace import Workspace
 from .phase3 import HEAD, TargetRun, load_tuned
 from .cell import target_step
+from .taught import phase3_languages
 from .results import cell_folder, staleness
 
 # %% ../../nbs/transfer/60_models.ipynb #00064f30
@@ -74,7 +75,7 @@ def about_model(
     return dict(target=target, kind=task.kind, head=task.head, labels=labels, columns=columns,
                 max_length=how.max_length, stride=how.stride, metric=task.metric, study=space.study.name,
                 cell=trained.cell.name,
-                trained_in=source, scored_in=prepared.languages(target))
+                trained_in=sorted(phase3_languages(space, target)), scored_in=prepared.languages(target))
 
 # %% ../../nbs/transfer/60_models.ipynb #557af685
 USE = '''```python
@@ -115,6 +116,8 @@ def _data(trained: Trained) -> list[dict]:
                  r['config'], r['split']])), commit=r['revision'] or '–')
             for r in trained.space.prepared.records if r['task'] == trained.target and r['part'] == 'train']
 
+def _names(codes: set[str]) -> str: return ', '.join(sorted(language(code).name for code in codes))
+
 def model_card(
     trained: Trained, # A trained target
     folder: Path,     # Of its training's records
@@ -128,7 +131,7 @@ def model_card(
     head = dict(library_name='transformers', pipeline_tag=_PIPELINES[task.head], tags='[xtl]',
                 language='[' + ', '.join(f'"{c}"' for c in codes) + ']')
     if base['revision']: head['base_model'] = base['name']
-    tasks = ', '.join(cell.tasks) or 'none'
+    tasks, spoken = ', '.join(cell.tasks) or 'none', _names(phase3_languages(trained.space, trained.target))
     terms = f' Licence of the data: {task.licence} ({task.source}).' if task.licence else ''
     return '\n'.join([
         '---', *(f'{k}: {v}' for k, v in head.items()), '---', '',
@@ -136,7 +139,7 @@ def model_card(
         f"From the study `{study.name}`, cell `{cell.name}` (intermediate tasks: {tasks}; seed {cell.seed}). "
         f"Encoder: {base['name'] if base['revision'] or base['name'] == 'mini' else Path(base['name']).name}"
         f"{' at ' + base['revision'] if base['revision'] else ''}. Trained in "
-        f"{language(study.data.source_language).name}; other languages are read without training in them.", '',
+        f'{spoken}; other languages are read without training in them.', '',
         '## Use', '', USE.format(auto=auto, name=name), '',
         '## Scores', '', 'In points.', '', _table(_scores(trained)), '',
         '## Compute', '', _table(_costs(folder)), '',

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ..core.files import read_json, write_json
 from ..core.steps import Step, obtain, obtained
+from ..tasks.translations import task_of_rows
 from ..data.tokens import Encoded
 from ..encoder.loading import load_encoder
 from ..encoder.heads import HeadSpec
@@ -98,8 +99,9 @@ def encoder_after(
 def heads_of(
     splits: dict[str, Encoded], # Task -> its training rows
 ) -> dict[str, HeadSpec]:
-    "What the head of each task must do."
-    return {t: HeadSpec(e.head, e.info['pieces'] if t == MLM else len(e.labels)) for t, e in splits.items()}
+    "What the head of each task must do, in whichever languages its rows are."
+    def outputs(t, encoded): return encoded.info['pieces'] if t == MLM else len(encoded.labels)
+    return {task_of_rows(t): HeadSpec(e.head, outputs(t, e)) for t, e in splits.items()}
 
 def _text_source(run: IntermediateRun, text: Encoded) -> MaskedTask:
     "Masked language modelling as a task of a run."
@@ -120,7 +122,7 @@ def _sources(run: IntermediateRun, splits: dict[str, Encoded], number: int) -> d
     found = {t: replace(sources[t], share=share) for t, share in stage.shares.items()}
     for t in found.keys() - set(stage.tasks):
         whole = found[t].sampler
-        found[t].sampler = Memory(whole.encoded, whole.batch_size, whole.seed, kept=run.mixture.memory)
+        found[t].sampler = Memory(whole.encoded, whole.batch_size, whole.seed, kept=run.kept_rows(t))
         found[t].distill = run.mixture.distill
     return found
 

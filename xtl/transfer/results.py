@@ -48,10 +48,12 @@ def cell_keys(
     rows = {tasks: _rows_key(space, tasks) for tasks in {c.tasks for c in some}}
     def compute(cell): return {t: phase_budgets(space.study, cell, cost) for t, cost in space.target_costs.items()}
     def schedule(cell): return asdict(run_of(space, cell).schedule) if cell.has_phase2 else {}
+    def read(cell): # in further languages, by the arm
+        return {n: space.prepared.name(*s) for n, s in run_of(space, cell).rows.items() if '/' in n}
     def key(cell):
         place = {k: v for k, v in asdict(cell).items() if k != 'arm' or v} | dict(tasks=list(cell.tasks))
         return dict(cell=place, rows=rows[cell.tasks], schedule=schedule(cell), compute=fingerprint(compute(cell)),
-                    settings=settings[cell.arm], **shared,
+                    settings=settings[cell.arm], **({'translated': there} if (there := read(cell)) else {}), **shared,
                     **(run_of(space, cell).text_key if cell.has_phase2 else {}))
     return {c.name: key(c) for c in some}
 

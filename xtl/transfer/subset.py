@@ -15,6 +15,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import fingerprint
+from ..tasks.translations import task_of_rows
+from ..data.prepared import PHASE2
 from ..data.tokens import Encoded
 from ..training.cost import Shape
 from ..training.mixture import task_shares
@@ -60,8 +62,8 @@ class IntermediateRun:
     @cached_property
     def key(self) -> dict:
         "Everything the result depends on, but for where it stops."
-        how, source = self.mixture, self.study.data.source_language
-        rows = {t: self.space.prepared.name(t, 'train', source) for t in self.tasks}
+        how, prepared = self.mixture, self.space.prepared
+        rows = {n: prepared.name(*split) for n, split in self.rows.items()}
         return self.space.training_key | dict(
             rows=rows, batch_sizes=self.batch_sizes, sampling=[how.sampling, how.cap, how.temperature],
             settings=asdict(self.settings), schedule=asdict(self.schedule), **self.sequence_key, **self.text_key)
@@ -82,25 +84,31 @@ def text_key(self: IntermediateRun) -> dict:
 
 # %% ../../nbs/transfer/18_subset.ipynb #7bea2907
 @patch(as_prop=True)
+def rows(self: IntermediateRun) -> dict[str, tuple[str, str, str]]:
+    "What it is trained on, 'mnli' or in a further language 'mnli/sw' -> task, split and language."
+    named, source = self.space.prepared.trained, self.study.data.source_language
+    return {n: named(n, PHASE2, source) for t in self.tasks for n in self.study.rows_of(PHASE2, t)}
+
+@patch(as_prop=True)
 def batch_sizes(self: IntermediateRun) -> dict[str, int]:
-    "Examples a step, of each task."
-    return {t: self.space.recipe(t).batch_size for t in self.tasks}
+    "Examples a step, of each task, whatever the language of its rows."
+    return {n: self.space.recipe(split[0]).batch_size for n, split in self.rows.items()}
 
 @patch
 def splits(self: IntermediateRun) -> dict[str, Encoded]:
-    "The training rows of each task, and the text where some is read."
-    prepared, source = self.space.prepared, self.study.data.source_language
+    "The training rows of each task, those in further languages by themselves, and the text where some is read."
+    prepared = self.space.prepared
     text = {MLM: prepared.load(MLM, TEXT, text_name(self.study.mlm))} if self.text_share else {}
-    return {t: prepared.load(t, 'train', source) for t in self.tasks} | text
+    return {n: prepared.load(*split) for n, split in self.rows.items()} | text
 
 @patch
 def shares(
     self: IntermediateRun,      # A subset and seed
     splits: dict[str, Encoded], # Its training rows
 ) -> dict[str, float]:          # Task -> share
-    "The share of the compute of tasks that each of them is wanted to have."
-    sizes = {t: (len(e.gold), epoch_cost(self.space.shape, e)) for t, e in splits.items()}
-    return task_shares(sizes, self.mixture.sampling, self.mixture.cap, self.mixture.temperature)
+    "The share of the compute that each of some rows is wanted to have where all come at once."
+    found = self.among_languages(self.shares_of_tasks)
+    return {n: found[n] for n in splits}
 
 # %% ../../nbs/transfer/18_subset.ipynb #9e323549
 @cache
@@ -109,6 +117,32 @@ def _size(folder: str, shape: Shape) -> tuple[int, float]:
     encoded = Encoded.load(Path(folder))
     return len(encoded.gold), epoch_cost(shape, encoded)
 
+@patch
+def kept_rows(
+    self: IntermediateRun, # A subset and seed
+    name: str,             # Rows of a task in a language
+) -> int:
+    "How many of them a sequence keeps to repeat: a task's memory, shared alike among its languages."
+    languages = sum(task_of_rows(n) == task_of_rows(name) for n in self.rows)
+    return -(-self.mixture.memory//languages)
+
+@patch(as_prop=True)
+def shares_of_tasks(self: IntermediateRun) -> dict[str, float]:
+    "The share of the compute that each task is wanted to have, by the size of its rows in the source language."
+    space, how, source = self.space, self.mixture, self.study.data.source_language
+    sizes = {t: _size(space.prepared.folders[f'{t}/train/{source}'], space.shape) for t in self.tasks}
+    return task_shares(sizes, how.sampling, how.cap, how.temperature)
+
+@patch
+def among_languages(
+    self: IntermediateRun,    # A subset and seed
+    shares: dict[str, float], # Of tasks
+) -> dict[str, float]:        # Of their rows: 'mnli', 'mnli/sw'
+    "Shares of tasks, each shared alike among the languages of its rows."
+    of = {t: [n for n in self.rows if task_of_rows(n) == t] for t in shares}
+    return {n: share/len(of[t]) for t, share in shares.items() for n in of[t]}
+
+# %% ../../nbs/transfer/18_subset.ipynb #89459396
 @patch(as_prop=True)
 def order(self: IntermediateRun) -> tuple[str, ...]:
     "Tasks one after the other; none where they are mixed."
@@ -120,12 +154,10 @@ def order(self: IntermediateRun) -> tuple[str, ...]:
 @patch(as_prop=True)
 def stages(self: IntermediateRun) -> tuple[Stage, ...]:
     "What is trained when; one stage where tasks are mixed."
-    space, how, source = self.space, self.mixture, self.study.data.source_language
-    sizes = {t: _size(space.prepared.folders[f'{t}/train/{source}'], space.shape) for t in self.tasks}
-    shares, text = task_shares(sizes, how.sampling, how.cap, how.temperature), self.text_share
-    if not self.tasks: return stages_of({MLM: text})
-    stages = stages_of(shares, self.order, how.replay)
-    return tuple(s.beside(MLM, text) for s in stages) if text else stages
+    if not self.tasks: return stages_of({MLM: self.text_share})
+    found, spread = stages_of(self.shares_of_tasks, self.order, self.mixture.replay), self.among_languages
+    stages = tuple(replace(s, tasks=tuple(spread(dict.fromkeys(s.tasks, 1.0))), shares=spread(s.shares)) for s in found)
+    return tuple(s.beside(MLM, self.text_share) for s in stages) if self.text_share else stages
 
 # %% ../../nbs/transfer/18_subset.ipynb #81adf19a
 @patch(as_prop=True)

@@ -24,6 +24,7 @@ from .workspace import Workspace
 from .layout import PACKAGES
 from .phase3 import NO_RUN
 from .cell import TargetResult
+from .taught import phase2_languages, taught_in
 
 # %% ../../nbs/transfer/45_tables.ipynb #6f1a9e4f
 def _record(result: TargetResult, name: str = 'run.json') -> dict:
@@ -81,6 +82,9 @@ def _target_table(space: Workspace, cell: Cell, result: TargetResult) -> pd.Data
     few = [pd.read_parquet(folder/'scores.parquet').assign(shots=n, more=_flops(read_json(folder/'run.json')))
            for _, n, folder in result.shots]
     table = pd.concat([table, *few], ignore_index=True)
+    taught, read = taught_in(space, cell, result.target), phase2_languages(space, cell)
+    table = table.assign(zero_shot=~table.language.isin(taught) & (table.shots == 0),
+                         phase2_language=table.language.isin(read))
     table.insert(2, 'tier', [language(c).tier for c in table.language])
     about = dict(
         study=space.study.name, cell=cell.name, control=cell.control, arm=cell.arm, budget_flops=cell.budget,
@@ -99,7 +103,8 @@ def cell_results(
     results: list[TargetResult], # What `run_cell` gave
 ) -> pd.DataFrame:
     "The scores of a cell: a row a target, language and metric, with the cell's settings and what it cost."
-    return pd.concat([_target_table(space, cell, r) for r in results], ignore_index=True)
+    tables = [_target_table(space, cell, r) for r in results] # empty where no head of phase 2 judges the target
+    return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
 
 # %% ../../nbs/transfer/45_tables.ipynb #bc3935ac
 _LEDGER = ['cell', 'phase', 'task', 'sequences', 'tokens', 'useful_flops', 'executed_flops', 'seconds', 'wanted_share',

@@ -12,7 +12,7 @@ from ..core.errors import UserError, fingerprint
 from ..tasks.paper import TASKS, find_task
 from ..tasks.recipes import Recipe
 from ..data.corpus import TokenisedText, barred_texts, corpus_texts, without_barred
-from ..data.prepared import Prepared, fingerprints
+from ..data.prepared import PHASE2, PHASE3, Prepared, fingerprints
 from ..data.preparation import Preparation
 from ..study.groups import Mlm
 from ..study.settings import Study
@@ -89,7 +89,8 @@ def with_text(
     scored = {code for target in study.design.targets for code in prepared.languages(target)}
     folders, records, store = {}, [*prepared.records], preparation.store
     try:
-        barred = barred_texts(preparation, [s for s in splits if s[1] != 'train'], recipes)
+        scored_rows = [s for s in splits if s[1] not in ('train', PHASE2, PHASE3)]
+        barred = barred_texts(preparation, scored_rows, recipes)
         for key, how in uses.items():
             languages = text_languages(study, how, scored)
             own = [find_task(name) for name in study.tasks]

@@ -17,7 +17,7 @@ from ..core.steps import Store
 from ..tasks.paper import task
 from ..tasks.recipes import Recipe, recipe
 from ..data.tokens import Encoded
-from ..data.prepared import Prepared
+from ..data.prepared import PHASE3, Prepared
 from ..encoder.heads import HeadSpec
 from ..encoder.loading import encoder_config
 from ..encoder.lora import Lora
@@ -82,11 +82,20 @@ class Workspace:
     def training_sets(self) -> dict[str, str]:
         "Target -> a fingerprint of the rows it is trained on and of its recipe; its name where it is not trained."
         def trained_on(name):
-            rows = self.prepared.name(name, 'train', self.study.data.source_language)
-            return fingerprint([rows, asdict(self.recipe(name))])
+            splits = self.target_rows(name).values()
+            return fingerprint([*(self.prepared.name(*split) for split in splits), asdict(self.recipe(name))])
         return {n: trained_on(n) if task(n).train else n for n in self.study.design.targets}
 
 # %% ../../nbs/transfer/10_workspace.ipynb #170ae5f1
+@patch
+def target_rows(
+    self: Workspace, # The study
+    target: str,     # A target that is trained
+) -> dict[str, tuple[str, str, str]]: # 'xnli', or in a further language 'xnli/sw' -> task, split and language
+    "What phase 3 of a target is trained on."
+    source = self.study.data.source_language
+    return {n: self.prepared.trained(n, PHASE3, source) for n in self.study.rows_of(PHASE3, target)}
+
 @patch(as_prop=True)
 def training_key(self: Workspace) -> dict:
     "What every run of the study depends on, whatever it is trained on."
