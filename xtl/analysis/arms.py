@@ -89,7 +89,8 @@ def arm_gain(
 ) -> 'pd.Series | None':   # gain, low, high, pairs; None where no two of their cells were run
     "What an arm scores above another, over all compute, numbers of tasks and languages."
     if not len(results): return None
-    pairs = arm_panel(score_panel(results, source), _about_cells(results), one, other)
+    scored = score_panel(results[results.control == 'intermediate'], source)
+    pairs = arm_panel(scored, _about_cells(results), one, other)
     if not len(pairs.cells): return None
     rows = _one_arm(pairs)
     row = rows[(rows.kind == 'all') & rows.n_tasks.isna()].iloc[0]
