@@ -1,4 +1,4 @@
-"A small study as a user writes it, and changes to it by group."
+"A small study as a user writes it, changes to it by group, and a study that was run in this process."
 
 ROWS = {'max_length': 96, 'batch_size': 16, 'stride': 24}
 TINY = {
@@ -17,3 +17,14 @@ def tiny(**changes):
     "`TINY` with settings changed: a group's as a dictionary, which leaves the rest of the group as it is."
     kept = {k: dict(v) if isinstance(v, dict) else v for k, v in TINY.items()}
     return kept | {k: kept.get(k, {}) | v if isinstance(v, dict) else v for k, v in changes.items()}
+
+
+def finished(space, chosen=None):
+    "A study that was laid out, with these cells, else all, run in this process and the tables collected."
+    from xtl.study.designs import cells
+    from xtl.transfer.cell import run_cell
+    from xtl.transfer.collected import collect
+    from xtl.transfer.results import write_cell
+    for cell in cells(space.study) if chosen is None else chosen: write_cell(space, cell, run_cell(space, cell))
+    collect(space.out)
+    return space

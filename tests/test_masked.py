@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
-from studies import ROWS, tiny
+from studies import ROWS, finished, tiny
 from test_spending import SMALL as ALONE
-from test_spending import finished, study, trained
+from test_spending import study, trained
 from transformers import XLMRobertaForMaskedLM
 
 from xtl.cli.main import answer
@@ -29,7 +29,6 @@ from xtl.tasks.recipes import Recipe
 from xtl.training.batches import make_batch
 from xtl.training.cost import shape_of
 from xtl.training.loop import train_step
-from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
 from xtl.transfer.places import data_settings
 from xtl.transfer.phase2 import _all_sources, _fresh, intermediate
@@ -59,9 +58,7 @@ def of(space, arm, budget=8e9):
 @pytest.fixture(scope='module')
 def done(read):
     "The same with English tasks, text beside them and text alone run."
-    finished(read, [c for c in cells(read.study) if c.arm in ('', 'english', 'text')])
-    collect(read.out)
-    return read
+    return finished(read, [c for c in cells(read.study) if c.arm in ('', 'english', 'text')])
 
 
 # -- equal compute

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from studies import tiny
+from studies import finished, tiny
 
 from xtl.cli.main import answer
 from xtl.core.errors import UserError
@@ -26,11 +26,9 @@ from xtl.tasks.languages import language
 from xtl.tasks.packs import PACKS
 from xtl.tasks.task import Columns, Source
 from xtl.transfer.cell import run_cell, target_step
-from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
 from xtl.transfer.phase2 import encoder_after, heads_of
 from xtl.transfer.places import hub_sources
-from xtl.transfer.results import write_cell
 from xtl.transfer.tables import cell_results
 
 # -- definitions
@@ -152,10 +150,7 @@ def settings(tmp_path_factory, written_world):
 
 @pytest.fixture(scope='module')
 def space(settings, tmp_path_factory):
-    space = lay_out(study_from(settings, 'a study'), tmp_path_factory.mktemp('judged')/'out')
-    for cell in cells(space.study): write_cell(space, cell, run_cell(space, cell))
-    collect(space.out)
-    return space
+    return finished(lay_out(study_from(settings, 'a study'), tmp_path_factory.mktemp('judged')/'out'))
 
 
 def test_a_cell_has_a_score_where_its_phase_2_has_a_head_that_judges(space):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from studies import ROWS, tiny
+from studies import ROWS, finished, tiny
 
 from xtl.core.errors import UserError
 from xtl.core.files import read_json
@@ -17,14 +17,13 @@ from xtl.training.state import Checkpoints
 from xtl.report.findings import find
 from xtl.report.spending import fig_arms, table_arms, table_forgotten
 from xtl.transfer.cell import planned_cell, run_cell
-from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
 from xtl.core.steps import obtain
 from xtl.transfer.learned import intermediate_scores
 from xtl.transfer.phase2 import (
     Cooldown, StageRun, Trunk, _begun, _sources, encoder_after, heads_of, intermediate, model_after, states_before)
 from xtl.transfer.subset import run_of
-from xtl.transfer.results import cell_key, stale_cells, write_cell
+from xtl.transfer.results import cell_key, stale_cells
 
 SMALL = dict(data={'languages': ['qab'], 'max_test': 20, 'max_train': 300}, phase3={'target_flops': 1e9},
              design={'targets': ['tatoeba'], 'intermediate': ['mnli', 'csqa'], 'n_tasks': [0, 1, 2], 'budgets': [2e9, 4e9], 'subset_count': 1})
@@ -36,17 +35,9 @@ def study(**changes):
     return study_from(tiny(**SMALL | changes), 'a study')
 
 
-def finished(space, chosen):
-    for cell in chosen: write_cell(space, cell, run_cell(space, cell))
-    return space
-
-
 @pytest.fixture(scope='module')
 def armed(tmp_path_factory):
-    space = lay_out(study(arms=ARMS), tmp_path_factory.mktemp('armed')/'out')
-    finished(space, cells(space.study))
-    collect(space.out)
-    return space
+    return finished(lay_out(study(arms=ARMS), tmp_path_factory.mktemp('armed')/'out'))
 
 
 def table(space, name): return pd.read_parquet(space.out/f'{name}.parquet')
@@ -143,7 +134,7 @@ def trained(space, cell, monkeypatch, stops=()):
         else: break
     monkeypatch.setattr(Checkpoints, 'offer', offer)
     assert not left and not list((space.out/'running').glob('*'))
-    return load_file(folder/'encoder.safetensors')
+    return load_file(folder/'encoder.safetensors') | load_file(folder/'heads.safetensors')
 
 
 @pytest.mark.parametrize('arm', ARMS)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
-from studies import ROWS, tiny
+from studies import ROWS, finished, tiny
+from test_spending import trained as trained_again
 
 from xtl.analysis.arms import translates
 from xtl.analysis.tables import read_outcome, trained_in
@@ -18,13 +19,11 @@ from xtl.report.words import caveats
 from xtl.study.designs import cells, shared_trunks
 from xtl.study.presets import read_study, study_from
 from xtl.tasks.task import Source
-from xtl.training.state import Checkpoints
 from xtl.transfer.cell import run_cell, target_step
-from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out
 from xtl.transfer.phase2 import intermediate
 from xtl.transfer.places import hub_sources
-from xtl.transfer.results import cell_key, stale_cells, write_cell
+from xtl.transfer.results import cell_key, stale_cells
 from xtl.transfer.subset import run_of
 from xtl.transfer.taught import phase2_languages, taught_in
 
@@ -54,10 +53,7 @@ def settings(files):
 
 @pytest.fixture(scope='module')
 def space(settings, tmp_path_factory):
-    space = lay_out(study_from(settings, 'a study'), tmp_path_factory.mktemp('translated')/'out')
-    for cell in cells(space.study): write_cell(space, cell, run_cell(space, cell))
-    collect(space.out)
-    return space
+    return finished(lay_out(study_from(settings, 'a study'), tmp_path_factory.mktemp('translated')/'out'))
 
 
 def cell_of(space, arm, *tasks): return next(c for c in cells(space.study) if c.arm == arm and c.tasks == tasks)
@@ -105,27 +101,11 @@ def test_what_an_arm_reads_is_in_its_cells_keys_alone(space, files, tmp_path):
     assert all(name.startswith('odd-') for name in stale_cells(third))
 
 
-class Stopped(Exception):
-    "A run that somebody ended."
-
-
 def test_a_run_in_several_languages_that_is_stopped_ends_with_the_same_bits(space, tmp_path, monkeypatch):
     monkeypatch.setattr('xtl.training.loop.BLOCK', 1) # a checkpoint after every step
-    often, cell, offer = space.study.but(device=dict(checkpoint_seconds=1e-9)), cell_of(space, 'translated', 'mnli', 'csqa'), Checkpoints.offer
-    def weights(name, stops):
-        there, left = replace(space, study=often, out=tmp_path/name), list(stops)
-        def stopping(self, state):
-            offer(self, state)
-            if left and state.step >= left[0]:
-                left.pop(0)
-                raise Stopped
-        monkeypatch.setattr(Checkpoints, 'offer', stopping)
-        while True:
-            try: folder = intermediate(run_of(there, cell), cell.budget)
-            except Stopped: continue
-            assert not left
-            return load_file(folder/'encoder.safetensors') | load_file(folder/'heads.safetensors')
-    whole, again = weights('whole', ()), weights('stopped', (2, 5, 9))
+    often, cell = space.study.but(device=dict(checkpoint_seconds=1e-9)), cell_of(space, 'translated', 'mnli', 'csqa')
+    whole, stopped = (replace(space, study=often, out=tmp_path/n) for n in ('whole', 'stopped'))
+    whole, again = trained_again(whole, cell, monkeypatch), trained_again(stopped, cell, monkeypatch, stops=(2, 5, 9))
     assert whole.keys() == again.keys() and all(whole[n].equal(t) for n, t in again.items())
 
 
@@ -195,10 +175,7 @@ def trained(space, settings, files, tmp_path_factory):
     more = dict(xnli=dict(languages=['qaa', 'qab']) | place(files))
     given = {k: v for k, v in settings.items() if k != 'arms'}
     given |= dict(phase3=settings['phase3'] | dict(translate=more), design=settings['design'] | dict(targets=['xnli', 'panx'], subsets=[['csqa']], n_tasks=[0, 1], controls=['none']))
-    made = lay_out(study_from(given, 'a study'), tmp_path_factory.mktemp('train')/'out')
-    for cell in cells(made.study): write_cell(made, cell, run_cell(made, cell))
-    collect(made.out)
-    return made
+    return finished(lay_out(study_from(given, 'a study'), tmp_path_factory.mktemp('train')/'out'))
 
 
 def test_a_target_is_trained_in_more_languages_at_the_same_compute(trained, space):

@@ -50,9 +50,11 @@ def _one_arm(panel: Panel) -> pd.DataFrame:
     columns = np.arange(len(fit.groups))
     return tidy(fit, scoped(fit, rows, columns), what.rename(columns=dict(cells='pairs')), columns, 'difference')
 
-def _about_cells(results: pd.DataFrame) -> pd.DataFrame:
-    "What `arm_panel` asks of cells."
-    return results.drop_duplicates('cell').set_index('cell')[['arm', 'flops_intermediate']]
+def _scored_arms(results: pd.DataFrame, source: str) -> tuple[Panel, pd.DataFrame]:
+    "What `arm_panel` asks for: scores after phase 2 on tasks, and of their cells the arm and the operations."
+    trained = results[results.control == 'intermediate']
+    about = trained.drop_duplicates('cell').set_index('cell')[['arm', 'flops_intermediate']]
+    return score_panel(trained, source), about
 
 def arm_differences(
     results: pd.DataFrame,  # A run's results
@@ -62,7 +64,7 @@ def arm_differences(
     "What each arm scores above the first at the same compute, paired, with 95% intervals."
     tables = []
     if len(arms) > 1 and len(results):
-        panel, about = score_panel(results[results.control == 'intermediate'], source), _about_cells(results)
+        panel, about = _scored_arms(results, source)
         for other in arms[1:]:
             pairs = arm_panel(panel, about, other, arms[0])
             if len(pairs.cells): tables.append(_one_arm(pairs).assign(arm=other, against=arms[0]))
@@ -89,8 +91,7 @@ def arm_gain(
 ) -> 'pd.Series | None':   # gain, low, high, pairs; None where no two of their cells were run
     "What an arm scores above another, over all compute, numbers of tasks and languages."
     if not len(results): return None
-    scored = score_panel(results[results.control == 'intermediate'], source)
-    pairs = arm_panel(scored, _about_cells(results), one, other)
+    pairs = arm_panel(*_scored_arms(results, source), one, other)
     if not len(pairs.cells): return None
     rows = _one_arm(pairs)
     row = rows[(rows.kind == 'all') & rows.n_tasks.isna()].iloc[0]
