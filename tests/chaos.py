@@ -73,7 +73,7 @@ def undisturbed(place: Place) -> None:
 
 
 def cell_of(process: psutil.Process) -> str:
-    "The cell that a process of a run works on, by the claim that it or its parent or child holds."
+    "The cell that a process of a run works on, by the claim that it, its parent or one of its children holds."
     for one in (process, process.parent(), *process.children()):
         with suppress(psutil.Error):
             for file in one.open_files():
@@ -82,18 +82,20 @@ def cell_of(process: psutil.Process) -> str:
 
 
 def started_by(pid: int) -> list[tuple[str, psutil.Process]]:
-    "Workers, processes of cells, and kernels that a process started, by kind. Any of them may end while it is looked at."
-    kinds = {'ipykernel_launcher': 'kernel', 'xtl.execution.job': 'cell', 'spawn_main': 'worker'}
+    "Workers, what they keep for cells, processes of cells, and kernels that a process started, by kind. Any of them may end while it is looked at."
+    kinds = {'xtl-kernel': 'kernel', 'ipykernel_launcher': 'kernel', 'xtl-cell': 'cell', 'xtl.execution.job': 'server', 'spawn_main': 'worker'}
     found = []
     with suppress(psutil.Error):
         for process in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.Error): found += [(kind, process) for text, kind in kinds.items() if text in ' '.join(process.cmdline())]
+            with suppress(psutil.Error): # what is forked has the command line of what it was forked from
+                named = [kind for text, kind in kinds.items() if text in ' '.join([process.name(), *process.cmdline()])]
+                found += [(kind, process) for kind in named[:1]]
     return found
 
 
 def disturb(runs: list[subprocess.Popen], kills: int, pause: float, rng: random.Random) -> tuple[dict[str, int], set]:
     "Kills processes of the runs until they end, `kills` at least when they take long enough; how many of each kind, and every process that was seen."
-    count, spared, seen = dict.fromkeys(('worker', 'cell', 'kernel'), 0), {}, set()
+    count, spared, seen = dict.fromkeys(('worker', 'server', 'cell', 'kernel'), 0), {}, set()
     while any(run.poll() is None for run in runs):
         time.sleep(pause*rng.uniform(0.5, 1.5))
         found = [one for run in runs for one in started_by(run.pid)]

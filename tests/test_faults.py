@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -151,7 +150,7 @@ PAGES = ('/health', '/info/main/workers.html', '/json/counts.json', '/json/index
 
 
 def test_a_stranger_is_refused_by_the_scheduler_and_the_workers_of_a_running_study(study, out, tmp_path):
-    run = begin('run', study, '--out', out, '--workers', '1', PYTHONPATH=kernels_that(tmp_path, 'time.sleep(600)'))
+    run = begin('run', study, '--out', out, '--workers', '1', IPYTHONDIR=kernels_that(tmp_path, 'time.sleep(600)'))
     try:
         wait_for_cells(run)
         workers = [process.pid for kind, process in started_by(run.pid) if kind == 'worker']
@@ -315,7 +314,7 @@ def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path):
 def test_a_cell_whose_kernel_is_killed_every_time_keeps_its_notebook(study, out, tmp_path, xtl):
     "Its first phase is left to be done again and again by an encoder that kills the kernel when it is read."
     code, _, err = xtl('run', study, '--out', out, '--workers', '1', '--n-tasks', '0', '--set', 'design.controls=[none]', '--set', 'design.budgets=[]',
-                       PYTHONPATH=kernels_that(tmp_path, KILLED))
+                       IPYTHONDIR=kernels_that(tmp_path, KILLED))
     assert code == 1, err
     assert 'failed: none-r0: its kernel was killed by SIGKILL, perhaps for want of memory (attempt 3 of 3)' in err, err
     assert 'found = run_cell(space, cell' in (out/'cells'/'none-r0'/'cell.ipynb').read_text()
@@ -331,13 +330,11 @@ threading.Thread(target=watch, daemon=True).start()"""
 
 
 def kernels_that(folder, script):
-    "A path for Python on which every kernel first runs a script."
-    (folder/'path').mkdir()
-    (folder/'path'/'sitecustomize.py').write_text(f"""import os, sys, threading, time
-if 'ipykernel_launcher' in ' '.join(sys.orig_argv):
-{textwrap.indent(script, '    ')}
-""")
-    return os.pathsep.join([str(folder/'path'), os.environ.get('PYTHONPATH', '')])
+    "A folder for IPython with which every kernel first runs a script."
+    startup = folder/'ipython'/'profile_default'/'startup'
+    startup.mkdir(parents=True)
+    (startup/'first.py').write_text(f'import os, sys, threading, time\n{script}\n')
+    return str(folder/'ipython')
 
 
 @pytest.mark.parametrize('program, error', [

@@ -17,10 +17,9 @@ from accelerate import Accelerator
 
 from ..core.errors import UserError
 from ..data.tokens import Encoded
-from ..data.batches import collate
 from ..encoder.packing import hidden_states
 from .neighbours import pool
-from .decoding import evaluation_batches
+from .decoding import read_batches
 
 # %% ../../nbs/evaluation/60_vectors.ipynb #aaa89c56
 @dataclass(frozen=True)
@@ -75,9 +74,7 @@ def embed(
     accelerator, config = Accelerator(mixed_precision=precision), encoder.config
     encoder.eval()
     vectors = vector_places(config.num_hidden_layers + 1, len(encoded.lengths), config.hidden_size, how.layer, folder)
-    for rows in evaluation_batches(encoded):
-        arrays = collate(encoded, rows, config.pad_token_id)
-        batch = {k: torch.from_numpy(arrays[k]).to(accelerator.device) for k in ('input_ids', 'attention_mask')}
+    for rows, batch in read_batches(encoded, config.pad_token_id, accelerator.device):
         with accelerator.autocast(): hidden = hidden_states(encoder, **batch)
         special = special_tokens(batch['attention_mask'])
         pooled = pool(hidden, batch['attention_mask'], special, how.pooling, how.special).cpu().numpy()

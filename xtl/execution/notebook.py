@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..core.files import write_aside
+from .forked import WaitingKernel, forked_provisioner
 
 # %% ../../nbs/execution/10_notebook.ipynb #c06bd7e9
 def template(
@@ -33,13 +34,14 @@ class KernelDied(NotebookFailed):
     "The kernel of a notebook, or a process that it trains in, did not start or ended before the notebook did."
 
 @contextmanager
-def _kernel(folder: Path):
+def _kernel(folder: Path, waiting: WaitingKernel | None):
     "A kernel that talks through sockets in a folder, or through ports where their names are too long, for the block."
     from jupyter_client import AsyncKernelManager
     from jupyter_core.utils import run_sync
     socket = str(folder/'kernel')
     sockets = dict(transport='ipc', ip=socket) if len(os.fsencode(socket)) <= SOCKET_NAME else {}
     kernel = AsyncKernelManager(kernel_name='python3', connection_file=str(folder/'kernel.json'), **sockets)
+    if waiting: kernel.provisioner = forked_provisioner(waiting, kernel)
     try:
         # a notebook of JupyterLab may have started this, but nobody looks into what it starts
         env = {name: value for name, value in os.environ.items() if name != 'JPY_SESSION_NAME'}
@@ -70,10 +72,11 @@ def _failure(error: Exception, process) -> NotebookFailed:
     said = ' '.join(str(error).split())
     return KernelDied(f"its kernel did not start: {f'it {ended}' if 'died' in said else said}")
 
-def _execute(source: str, into: str, parameters: dict, folder: Path, start_timeout: int) -> NotebookFailed | None:
+def _execute(source: str, into: str, parameters: dict, folder: Path, start_timeout: int,
+             waiting: WaitingKernel | None) -> NotebookFailed | None:
     "Executes a notebook; what went wrong, or none."
     import warnings
-    with warnings.catch_warnings(), _kernel(folder) as kernel:
+    with warnings.catch_warnings(), _kernel(folder, waiting) as kernel:
         # its name aside has another ending, and there is no bar
         warnings.filterwarnings('ignore', message='The specified file|IProgress')
         import papermill # here: while the kernel starts
@@ -92,6 +95,7 @@ def execute_notebook(
     into: str | Path,         # Where the executed notebook shall be
     parameters: dict,         # For its `parameters` cell; JSON values alone
     start_timeout: int = 600, # Seconds a kernel may take to start, on a busy machine
+    waiting: WaitingKernel | None = None, # Becomes its kernel; none: a new process
 ) -> Path:                    # `into`
     """Executes a template in a kernel of its own; the notebook is kept whatever happens. Raises `NotebookFailed` when a
     cell raises, `KernelDied` when the kernel does not start or dies."""
@@ -99,7 +103,7 @@ def execute_notebook(
         raise TypeError(f'parameters must be JSON values: {parameters}')
     into = Path(into)
     with write_aside(into) as aside, tempfile.TemporaryDirectory(prefix='xtl-') as folder:
-        failure = _execute(str(source), str(aside), parameters, Path(folder), start_timeout)
+        failure = _execute(str(source), str(aside), parameters, Path(folder), start_timeout, waiting)
         if not aside.exists(): raise failure or KernelDied('its kernel did not start')
     if failure: raise failure
     return into
