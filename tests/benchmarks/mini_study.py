@@ -1,4 +1,4 @@
-"""How long does the mini study take, and how much of that is training and evaluation? Runs it as `xtl run mini` does and prints both.
+"""Where does the time of the mini study go? Runs it as `xtl run mini` does and prints the core-seconds of each part, and how many such cells ten minutes hold.
 
     python tests/benchmarks/mini_study.py [WORKERS]
 """
@@ -11,22 +11,31 @@ from pathlib import Path
 
 import pandas as pd
 
+PARTS = {'intermediate': 'phase 2', 'target': 'phase 3', 'evaluation': 'evaluation', 'waiting': 'waiting for another cell'}
+
+
+def parts(out: Path) -> pd.Series:
+    "Seconds of all cells by part; what no part holds is the start of kernels, figures, writing."
+    from xtl.core.files import read_json
+    told = [read_json(p) for p in sorted(out.glob('cells/*/status.json'))]
+    found = pd.Series(0.0, [*PARTS.values(), 'around it'])
+    for status in told:
+        for name, part in status['parts'].items(): found[PARTS[name.split()[0]]] += part['seconds']
+    found['around it'] = sum(s['seconds'] for s in told) - found.sum()
+    return found
+
 
 def main(workers: int) -> None:
-    "Prints wall time, the sum of training and evaluation over the runs that were really made, shared by the workers, and their ratio."
-    from xtl.core.files import read_json
+    "Prints the table and the cells in ten minutes."
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder)/'mini', time.perf_counter()
         subprocess.run([str(Path(sys.executable).parent/'xtl'), 'run', 'mini', '--out', str(out), '--workers', str(workers)], check=True, stdout=subprocess.DEVNULL)
-        wall = time.perf_counter() - started
-        runs = [read_json(p) for kind in ('intermediate', 'target') for p in sorted(out.glob(f'store/{kind}/*/run.json'))]
-        ledger = pd.read_parquet(out/'ledger.parquet').query('phase == "intermediate"')
-        segments = pd.read_parquet(out/'segments.parquet').query('phase == "intermediate"')
-        pace = ledger.seconds.sum()/ledger.executed_flops.sum()
-    # what cells share of phase 2 was done once, at the pace of all of it
-    training = sum(r['seconds'] for r in runs if r['steps'] and 'evaluation_seconds' in r) + pace*segments.drop_duplicates('segment').executed_flops.sum()
-    evaluation = sum(r.get('evaluation_seconds', 0.0) for r in runs)
-    print(f'{wall:.0f} s with {workers} workers; training {training:.0f} s and evaluation {evaluation:.0f} s of a core; {wall*workers/(training + evaluation):.2f} times their sum')
+        wall, found = time.perf_counter() - started, parts(out)
+        cells = len(list(out.glob('cells/*/status.json')))
+    whole = wall*workers
+    found['no cell at work'] = whole - found.sum()
+    for part, seconds in found.items(): print(f'{seconds:6.0f} s  {seconds/whole:4.0%}  {part}')
+    print(f'{wall:.0f} s for {cells} cells with {workers} workers, {whole/cells:.1f} core-seconds a cell; ten minutes hold {cells*600/wall:.0f}')
 
 
 if __name__ == '__main__': main(int(sys.argv[1]) if len(sys.argv) > 1 else len(os.sched_getaffinity(0)))

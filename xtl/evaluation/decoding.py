@@ -45,11 +45,12 @@ def evaluation_batches(
         batches.append(np.array(current))
     return batches
 
+# %% ../../nbs/evaluation/50_decoding.ipynb #8d86c5eb
 def read_batches(
     encoded: Encoded,     # A split
     pad: int,             # Id of the padding token
     device: torch.device, # What reads
-) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]: # Row numbers; `input_ids` and `attention_mask` [rows, tokens]
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]: # Row numbers; `input_ids`, `attention_mask`
     "What a device reads at a time: of a processor so little that what it computes stays in its cache."
     for rows in evaluation_batches(encoded, CPU_TOKENS if device.type == 'cpu' else EVALUATION_TOKENS):
         arrays = collate(encoded, rows, pad)

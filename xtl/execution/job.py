@@ -217,7 +217,6 @@ def _executed(job: Job, pipe: int, loaded: bool) -> int:
     except NotebookFailed: return FAILED
     return 0
 
-
 # %% ../../nbs/execution/20_job.ipynb #0f97e0ea
 IDLE = 60.0 # Seconds without a job after which the process that waits for them ends
 
@@ -234,9 +233,9 @@ def _in_child(job: Job, loaded: bool) -> tuple[Forked, int]:
     return child, writes
 
 def main() -> int:
-    """`python -m xtl.execution.job`: executes cells one after the other. Each comes as a line of JSON on standard input,
-    with `job` and whether to load the libraries for it (`load`); its return code goes to standard output, a line each.
-    Ends with standard input, and so does the cell; or, by `DIED`, when nothing has come for a time."""
+    """`python -m xtl.execution.job`: executes cells one after the other. Each comes as a line of JSON on standard
+    input, with `job` and whether to load the libraries for it (`load`); its return code goes to standard output, a line
+    each. Ends with standard input, and so does the cell; or, by `DIED`, when nothing has come for a time."""
     sys.modules.setdefault('rfc3987_syntax', None) # as `load_libraries` does
     said, loaded = os.dup(1), None
     os.dup2(2, 1) # what a library prints is no answer
@@ -252,4 +251,3 @@ def main() -> int:
     return DIED
 
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main()) # no file: a notebook
-

@@ -125,7 +125,6 @@ class CellServer:
         elif self._code is None: self._code = self.process.poll()
         return self._code
 
-
 # %% ../../nbs/execution/30_worker.ipynb #e672ef76
 @patch
 def last_word(self: CellServer) -> str:
@@ -145,7 +144,6 @@ def end(self: CellServer) -> bool: # Whether it, or what it started, had to be k
     self.process.stdout.close()
     self.said.close()
     return bool(left)
-
 
 # %% ../../nbs/execution/30_worker.ipynb #39d7dea6
 _idle: list[tuple] = [] # What a process is for, and the process, while it has no cell
@@ -180,7 +178,6 @@ def _attempt(job: Job, environment: dict, load: bool, limits: Limits, wanted: Ca
     told = read_status(job.out, job.name).get('error', 'its notebook failed')
     if code in (FAILED, DIED): return 'failed' if code == FAILED else 'again', told
     return 'again' if code < 0 else 'failed', f"its process {how_it_ended(code)}{': ' + last[:200] if last else ''}"
-
 
 # %% ../../nbs/execution/30_worker.ipynb #c82189a7
 def execute_cell(

@@ -151,7 +151,7 @@ PRESETS = {
             'languages': ['qaa'], 'columns': {'text': 'text', 'label': 'label'}, 'labels': ['heads', 'tails']}},
         'data': {'source': 'mini', 'source_language': 'qaa',
                  'sources': {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}},
-        'design': {'budgets': [1e11, 4e11], 'n_tasks': [0, 1, 3, 9], 'subset_count': 2, 'control_seeds': 2,
+        'design': {'budgets': [1e11, 4e11], 'n_tasks': [0, 1, 3, 9], 'subset_count': 2, 'control_seeds': 3,
                    'full_seeds': 3, 'controls_expected': {'squad': ['tydiqa'], 'coin': []}},
         'phase2': {'learning_rate': 4e-4},
         'phase3': {'recipes': {'all': {'learning_rate': 7e-4} | _MINI_ROWS}}},
