@@ -84,10 +84,17 @@ def _blocks(
     chunk: int,           # Rows and columns of a block
     device: torch.device, # Where the product is made
 ) -> Iterator[tuple[int, int, torch.Tensor]]: # First row, first column, cosines [rows, columns]
-    "The cosines of every source with every target vector, block by block."
+    "The cosines of every source with every target vector, block by block, each in the memory of the one before."
+    room = torch.empty(min(chunk, len(source))*min(chunk, len(target)), device=device)
     for row in range(0, len(source), chunk):
         rows = _unit(source, row, chunk, device)
-        for column in range(0, len(target), chunk): yield row, column, rows @ _unit(target, column, chunk, device).T
+        for column in range(0, len(target), chunk):
+            columns = _unit(target, column, chunk, device)
+            block = room[:len(rows)*len(columns)].view(len(rows), len(columns))
+            # numpy's product is up to a tenth faster on a processor
+            if device.type == 'cpu': np.matmul(rows.numpy(), columns.numpy().T, out=block.numpy())
+            else: torch.mm(rows, columns.T, out=block)
+            yield row, column, block
 
 # %% ../../nbs/evaluation/30_neighbours.ipynb #716cc395
 _COLUMNS = 16
@@ -97,10 +104,13 @@ def _top(
     k: int,               # How many, at most `columns`
 ) -> tuple[torch.Tensor, torch.Tensor]: # Scores and columns, both [rows, k], best first
     "The `k` largest entries of each row, exactly; among equals for `k` = 1 the first."
-    if k == 1: return scores.max(1, keepdim=True)
     n_groups, rest = divmod(scores.shape[1], _COLUMNS)
-    if rest or n_groups < 4 * k: return scores.topk(k, dim=1)
+    if rest or n_groups < 4 * k: return scores.max(1, keepdim=True) if k == 1 else scores.topk(k, dim=1)
     members = scores.unflatten(1, (_COLUMNS, n_groups)) # column c is member c // n_groups of group c % n_groups
+    if k == 1:
+        best, stretch = members.amax(2).max(1, keepdim=True)
+        within = members.gather(1, stretch[..., None].expand(-1, 1, n_groups))[:, 0].max(1, keepdim=True).indices
+        return best, stretch*n_groups + within
     # the same either way, each in the order of its memory
     maxima = members.amax(1) if scores.stride(1) == 1 else members.permute(1, 2, 0).amax(0).T
     groups = maxima.topk(k, dim=1).indices
