@@ -18,7 +18,7 @@ from .errors import fingerprint
 PACKAGE = Path(str(files('xtl'))) # Where the package's modules are
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    "A module and all its statements; no expressions, which are most of a tree, and hold neither imports nor docstrings."
+    "A module and all its statements; no expressions, most of a tree, which hold neither imports nor docstrings."
     waiting = [tree]
     while waiting:
         yield (node := waiting.pop())
