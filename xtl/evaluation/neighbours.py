@@ -78,6 +78,7 @@ def _unit(
         raise UserError(f'sentence vector {which} is not finite: the encoder that made it has diverged')
     return torch.div(piece, length.clamp(min=1e-12), out=room[:len(piece)])
 
+# %% ../../nbs/evaluation/30_neighbours.ipynb #1d989cb6
 def _evenly(n: int, chunk: int) -> int:
     "The size of blocks, at most `chunk`, that cuts `n` rows into as few and about equal ones."
     even = -(-n // -(-n // chunk))

@@ -100,11 +100,6 @@ class Outlook:
             found[name] = rest + pace.around*(0.5 if running else 1.0)
         return found
 
-    def slots(self) -> int:
-        "How many of the cells that are left run at a time; at least one."
-        running = self.count('running')
-        return max(min(self.at_once, running + self.count('waiting')), running, 1)
-
     def seconds(self) -> float | None:
         "How long all of the rest takes."
         left = self.left
@@ -116,6 +111,14 @@ class Outlook:
         return max(free) if left else 0.0
 
 # %% ../../nbs/execution/45_progress.ipynb #3c9210ec
+@patch
+def slots(
+    self: Outlook, # Where the cells of a study stand
+) -> int:
+    "How many of the cells that are left run at a time; at least one."
+    running = self.count('running')
+    return max(min(self.at_once, running + self.count('waiting')), running, 1)
+
 @patch
 def done_share(
     self: Outlook, # Where the cells of a study stand

@@ -46,6 +46,7 @@ def run_cells(
         finally:
             with suppress(Exception): client.cancel(list(futures)) # the scheduler may be gone
 
+# %% ../../nbs/execution/50_run.ipynb #dc58d2a2
 def _workers(client) -> list[dict]:
     "The workers that are there; those of before where the scheduler does not answer."
     return list(client.scheduler_info(n_workers=-1)['workers'].values())
