@@ -1,6 +1,7 @@
 "The command line as a user meets it: what it prints, what it answers to mistakes, what it leaves behind."
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,12 @@ def finished(tmp_path_factory):
     done = subprocess.run([str(Path(sys.executable).parent/'xtl'), 'run', str(write(folder/'tiny.yaml')), '--out', str(folder/'out'), '--workers', '2'], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
+
+
+def test_a_run_tells_the_time_left_by_its_workers(finished):
+    "Also at the moment when one of them has just ended a cell and has yet to begin the next."
+    told = re.findall(r'left for (\d+) cells?, (\d+) at a time', finished[1])
+    assert [(int(left), int(at_once)) for left, at_once in told] == [(left, min(left, 2)) for left in range(len(told), 0, -1)] and told, finished[1]
 
 
 def test_a_run_leaves_a_tidy_table(finished):

@@ -30,8 +30,11 @@ class Panel:
 # %% ../../nbs/analysis/30_panel.ipynb #8702e6d7
 def _is_headline(results: pd.DataFrame) -> np.ndarray:
     "Which rows stand for their target: those of the metrics of XTREME, or of the one that a study's own task names."
-    wanted = {t: own.headline for t, own in own_tasks().items()}
-    return np.array([m in wanted.get(t, HEADLINE_METRICS) for t, m in zip(results.target, results.metric)], bool)
+    found = results.metric.isin(list(HEADLINE_METRICS)).to_numpy(bool, copy=True)
+    for target, own in own_tasks().items():
+        rows = (results.target == target).to_numpy(bool)
+        found[rows] = results.metric[rows].isin(list(own.headline))
+    return found
 
 def _matrix(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     "Cells, pairs and the mean of the headline metrics; what was not measured is NaN."

@@ -121,7 +121,8 @@ def trained_in(
     else: # as earlier versions wrote results
         read = data[(data.part == 'train') & (data.language != source)]
         known = {*zip(read.task, read.language)}
-        own = pd.Series([pair in known for pair in zip(results.target, results.language)], results.index, dtype=bool)
+        pairs = pd.MultiIndex.from_frame(results[['target', 'language']])
+        own = pd.Series(pairs.isin(list(known)) if known else False, results.index, dtype=bool)
     arm = results.arm.replace(first, '') if 'arm' in results else pd.Series('', results.index)
     return own.groupby([arm, results.target, results.language]).transform('any').astype(bool) | shots
 

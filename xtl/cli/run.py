@@ -85,13 +85,17 @@ class Watched:
     def __init__(self, space, stale: list[str]):
         from xtl.execution.progress import planned_work
         self.space, self.work, self.lock = space, planned_work(space), threading.Lock()
-        self.stale, self.outlook = dict.fromkeys(stale, 'never ran'), None
+        self.stale, self.outlook, self.at_once = dict.fromkeys(stale, 'never ran'), None, None
+
+    def take(self, at_once: int) -> None:
+        "Says how many cells the run takes at a time."
+        self.at_once = at_once
 
     def look(self, done: str | None = None): # An `Outlook`; `done` has just ended well
         from xtl.execution.progress import look
         with self.lock:
             self.stale.pop(done, None)
-            self.outlook = look(self.space, self.work, self.outlook, self.stale)
+            self.outlook = look(self.space, self.work, self.outlook, self.stale, self.at_once)
             return self.outlook
 
 def _draw(watched: Watched, stop: threading.Event) -> None:
@@ -113,12 +117,13 @@ def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:
     from xtl.study.designs import cells
     from xtl.transfer.collected import collecting
     watched, stop = Watched(space, names), threading.Event()
+    jobs = [job(space, c) for c in cells(space.study) if c.name in names]
     finished = [n for n in watched.work if n not in names]
     drawer = threading.Thread(target=_draw, args=(watched, stop), daemon=True)
     if sys.stderr.isatty(): drawer.start()
     try:
         with collecting(space.out, finished):
-            for outcome in run_cells([job(space, c) for c in cells(space.study) if c.name in names], cluster, limits):
+            for outcome in run_cells(jobs, cluster, limits, watched.take):
                 outcomes.append(outcome)
                 well = outcome.state == 'done'
                 if well: finished.append(outcome.cell)

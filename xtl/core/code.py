@@ -17,8 +17,15 @@ from .errors import fingerprint
 # %% ../../nbs/core/30_code.ipynb #0fcceb77
 PACKAGE = Path(str(files('xtl'))) # Where the package's modules are
 
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    "A module and all its statements; no expressions, most of a tree, which hold neither imports nor docstrings."
+    waiting = [tree]
+    while waiting:
+        yield (node := waiting.pop())
+        for name in ('body', 'orelse', 'finalbody', 'handlers', 'cases'): waiting += getattr(node, name, ())
+
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)): continue
         first = node.body[0] if node.body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
@@ -36,7 +43,7 @@ def source_digest(
 # %% ../../nbs/core/30_code.ipynb #898ad571
 def _imported(tree: ast.Module, path: Path, package: Path) -> Iterator[Path]:
     "The files of the package that a module names in its imports; some may not exist."
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import): places = [a.name.split('.') for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             up = path.parents[node.level - 1].relative_to(package.parent).parts if node.level else ()

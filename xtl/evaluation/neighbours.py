@@ -66,17 +66,23 @@ Vectors = np.ndarray | torch.Tensor
 def _unit(
     vectors: Vectors,     # [n, width]
     start: int,           # First row wanted
-    chunk: int,           # Rows wanted
-    device: torch.device, # Where to
-) -> torch.Tensor:        # Rows of length 1, float32
-    piece = vectors[start:start + chunk]
-    if isinstance(piece, np.ndarray): piece = torch.from_numpy(np.array(piece)) # a copy: a memory map may be read-only
-    piece = piece.to(device, torch.float32)
+    room: torch.Tensor,   # Where to; as many rows as are wanted, at most: [rows, width], float32
+) -> torch.Tensor:        # Rows of length 1, in that room
+    piece = vectors[start:start + len(room)]
+    # a copy where torch wants one: a memory map may be read-only
+    if isinstance(piece, np.ndarray): piece = torch.from_numpy(np.require(piece, requirements=('C', 'W')))
+    piece = piece.to(room.device, torch.float32)
     length = torch.linalg.vector_norm(piece, dim=1, keepdim=True)
     if not torch.isfinite(length).all():
         which = start + int((~torch.isfinite(length[:, 0])).nonzero()[0])
         raise UserError(f'sentence vector {which} is not finite: the encoder that made it has diverged')
-    return piece/length.clamp(min=1e-12)
+    return torch.div(piece, length.clamp(min=1e-12), out=room[:len(piece)])
+
+# %% ../../nbs/evaluation/30_neighbours.ipynb #1d989cb6
+def _evenly(n: int, chunk: int) -> int:
+    "The size of blocks, at most `chunk`, that cuts `n` rows into as few and about equal ones."
+    even = -(-n // -(-n // chunk))
+    return min(chunk, even + -even % 16) # multiples of 16 are sorted out fastest
 
 def _blocks(
     source: Vectors,      # [n, width]
@@ -84,20 +90,35 @@ def _blocks(
     chunk: int,           # Rows and columns of a block
     device: torch.device, # Where the product is made
 ) -> Iterator[tuple[int, int, torch.Tensor]]: # First row, first column, cosines [rows, columns]
-    "The cosines of every source with every target vector, block by block."
-    for row in range(0, len(source), chunk):
-        rows = _unit(source, row, chunk, device)
-        for column in range(0, len(target), chunk): yield row, column, rows @ _unit(target, column, chunk, device).T
+    "The cosines of every source with every target vector, block by block, each in the memory of the one before."
+    high, wide = _evenly(len(source), chunk), _evenly(len(target), chunk)
+    of_rows, of_columns, room = (torch.empty(*shape, device=device) for shape in (
+        (high, source.shape[1]), (wide, source.shape[1]), (high*wide,)))
+    for row in range(0, len(source), high):
+        rows = _unit(source, row, of_rows)
+        for column in range(0, len(target), wide):
+            columns = _unit(target, column, of_columns)
+            block = room[:len(rows)*len(columns)].view(len(rows), len(columns))
+            # numpy's product is up to a tenth faster on a processor
+            if device.type == 'cpu': np.matmul(rows.numpy(), columns.numpy().T, out=block.numpy())
+            else: torch.mm(rows, columns.T, out=block)
+            yield row, column, block
 
 # %% ../../nbs/evaluation/30_neighbours.ipynb #716cc395
 _COLUMNS = 16
+
+def _largest(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    "As `_top`, of `k` = 1."
+    if scores.device.type != 'cpu': return scores.max(1, keepdim=True)
+    where = torch.from_numpy(scores.numpy().argmax(1))[:, None] # several times as fast as torch's
+    return scores.gather(1, where), where
 
 def _top(
     scores: torch.Tensor, # [rows, columns]
     k: int,               # How many, at most `columns`
 ) -> tuple[torch.Tensor, torch.Tensor]: # Scores and columns, both [rows, k], best first
     "The `k` largest entries of each row, exactly; among equals for `k` = 1 the first."
-    if k == 1: return scores.max(1, keepdim=True)
+    if k == 1: return _largest(scores)
     n_groups, rest = divmod(scores.shape[1], _COLUMNS)
     if rest or n_groups < 4 * k: return scores.topk(k, dim=1)
     members = scores.unflatten(1, (_COLUMNS, n_groups)) # column c is member c // n_groups of group c % n_groups

@@ -6,7 +6,8 @@
 __all__ = ['Work', 'planned_work', 'Pace', 'learnt_pace', 'Outlook', 'cell_shares', 'look']
 
 # %% ../../nbs/execution/45_progress.ipynb #bfc0c966
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import heapreplace
 
 from fastcore.basics import patch
@@ -69,19 +70,26 @@ def learnt_pace(
     return Pace({p: s/f for p, (s, f) in per_flop.items() if f}, scoring, sum(rest)/len(rest) if rest else None)
 
 # %% ../../nbs/execution/45_progress.ipynb #7e6e5fac
-@dataclass
+@dataclass(frozen=True)
 class Outlook:
     "Where the cells of a study stand."
     work: dict[str, Work] # Of each cell, in order
     statuses: dict[str, dict] = field(default_factory=dict) # Of each cell, `state` among it
-    at_once: int = 0      # Most cells that were seen to run at a time
+    at_once: int = 0      # Cells that a run takes at a time; from outside the most that were seen to run
+
+    @cached_property
+    def pace(self) -> Pace:
+        "How long things take, as far as these cells show."
+        return learnt_pace(list(self.statuses.values()))
+
     def count(self, state: str) -> int:
         "Cells in a state."
         return sum(self.statuses.get(n, {}).get('state', 'waiting') == state for n in self.work)
 
+    @cached_property
     def left(self) -> dict[str, float] | None: # Cell that has not ended -> seconds; none before any cell has ended
         "How much longer each cell takes."
-        pace, found = learnt_pace(list(self.statuses.values())), {}
+        pace, found = self.pace, {}
         if pace.around is None: return None
         for name, work in self.work.items():
             status = self.statuses.get(name, {})
@@ -92,13 +100,9 @@ class Outlook:
             found[name] = rest + pace.around*(0.5 if running else 1.0)
         return found
 
-    def slots(self) -> int:
-        "How many cells run at a time; at least one."
-        return max(self.at_once, self.count('running'), 1)
-
     def seconds(self) -> float | None:
-        "How long all of the rest takes with as many cells at a time as have run at a time."
-        left = self.left()
+        "How long all of the rest takes."
+        left = self.left
         if left is None: return None
         running = [s for n, s in left.items() if self.statuses.get(n, {}).get('state') == 'running']
         free = sorted([*running, *[0.0]*(self.slots() - len(running))])
@@ -108,11 +112,19 @@ class Outlook:
 
 # %% ../../nbs/execution/45_progress.ipynb #3c9210ec
 @patch
+def slots(
+    self: Outlook, # Where the cells of a study stand
+) -> int:
+    "How many of the cells that are left run at a time; at least one."
+    running = self.count('running')
+    return max(min(self.at_once, running + self.count('waiting')), running, 1)
+
+@patch
 def done_share(
     self: Outlook, # Where the cells of a study stand
 ) -> float:        # From 0 to 1
     "How much of the whole study is done, in time."
-    known, left = self.statuses.values(), self.left()
+    known, left = self.statuses.values(), self.left
     if left is None: return 0.0
     done = sum(s.get('seconds', 0.0) for s in known if s['state'] == 'done')
     parts = [p for s in known if s['state'] == 'running' for p in s.get('parts', {}).values()]
@@ -124,12 +136,12 @@ def cell_shares(
     outlook: Outlook, # Where the cells of a study stand
 ) -> dict[str, float]: # Cell -> from 0 to 1
     "How much of each cell's work is done, in time."
-    pace, found = learnt_pace(list(outlook.statuses.values())), {}
+    found = {}
     for name, work in outlook.work.items():
         status = outlook.statuses.get(name, {})
         found[name] = 1.0*(status.get('state') == 'done')
         if status.get('state') != 'running': continue
-        parts, expected = status.get('parts', {}), pace.seconds(work)
+        parts, expected = status.get('parts', {}), outlook.pace.seconds(work)
         spent = sum(min(s, parts.get(p, {}).get('seconds', 0.0)) for p, s in expected.items())
         found[name] = spent/max(sum(expected.values()), 1e-9)
     return found
@@ -140,6 +152,7 @@ def look(
     work: dict[str, Work],    # Of `planned_work`
     before: Outlook | None = None, # What was found last time; done cells are not looked at again
     stale: dict[str, str] | None = None, # Why cells have to run, where that is known already
+    at_once: int | None = None, # Cells that the run takes at a time; none: the most that were seen to run
 ) -> Outlook:
     "Where the cells of a study stand now. A cell that says it runs, and that no process has, was stopped."
     if stale is None: stale = stale_cells(space, look=False)
@@ -153,7 +166,6 @@ def look(
         elif found['state'] not in ('running', 'failed'): found = dict(found, state='waiting')
         why = '' if stale[name] == 'never ran' else stale[name]
         return found if found['state'] == 'running' else found | dict(error=found.get('error') or why)
-    found = Outlook(work, {n: status(n) for n in work})
-    done = {n for n, s in found.statuses.items() if s['state'] == 'done'}
-    ended = any(known[n]['state'] != 'done' for n in done if n in known) # at least one since the last look
-    return replace(found, at_once=max(before.at_once if before else 0, found.count('running') or int(ended)))
+    found = {n: status(n) for n in work}
+    if at_once is None: at_once = max(before.at_once if before else 0, Outlook(work, found).count('running'))
+    return Outlook(work, found, at_once)

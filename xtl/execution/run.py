@@ -7,7 +7,7 @@ __all__ = ['run_cells']
 
 # %% ../../nbs/execution/50_run.ipynb #8b0cddc8
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,14 +20,15 @@ def run_cells(
     jobs: list[Job],    # Cells to run, in order, of one study
     cluster: Cluster = Cluster(), # Where
     limits: Limits = Limits(),    # What each may take
+    at_once: Callable[[int], None] = lambda cells: None, # Told how many cells the workers take at a time
 ) -> Iterator[CellOutcome]:
     """Runs cells, several at a time; yields how each ended. When the caller stops early, so do they, and no process is
     left. Raises `SchedulerLost`."""
     from distributed import as_completed
     processes, run = max(j.processes for j in jobs), uuid.uuid4().hex[:8]
     with connect(cluster, processes, Path(jobs[0].out)/'running') as client:
-        found = client.scheduler_info(n_workers=-1)['workers'].values()
-        resources = {'GPU': processes} if any('GPU' in w['resources'] for w in found) else None
+        resources = {'GPU': processes} if any('GPU' in w['resources'] for w in _workers(client)) else None
+        at_once(_places(client, resources))
         def submit(i, wait):
             return client.submit(execute_cell, jobs[i], limits, wait, key=f'{run}-{jobs[i].name}-{wait}', pure=False,
                                  priority=-i - wait*len(jobs), resources=resources)
@@ -36,6 +37,7 @@ def run_cells(
         try:
             for future in queue:
                 outcome = _outcome(future, jobs[i := futures.pop(future)].name)
+                at_once(_places(client, resources)) # workers come and go
                 if outcome.state != 'claimed': yield outcome
                 else:
                     again = submit(i, True)
@@ -43,6 +45,18 @@ def run_cells(
                     queue.add(again)
         finally:
             with suppress(Exception): client.cancel(list(futures)) # the scheduler may be gone
+
+# %% ../../nbs/execution/50_run.ipynb #dc58d2a2
+def _workers(client) -> list[dict]:
+    "The workers that are there; those of before where the scheduler does not answer."
+    return list(client.scheduler_info(n_workers=-1)['workers'].values())
+
+def _places(client, resources: dict | None) -> int:
+    "How many cells the workers that are there take at a time."
+    def of(worker):
+        wanted = (resources or {}).items()
+        return min([worker['nthreads'], *(int(worker['resources'].get(name, 0)//n) for name, n in wanted)])
+    return sum(map(of, _workers(client)))
 
 def _outcome(future, name: str) -> CellOutcome:
     "What a worker found. Raises `SchedulerLost`."

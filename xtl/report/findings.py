@@ -153,7 +153,7 @@ def encoder_kind(
     "XLM-R Large, another published one, or a small one; 'mini' for the embedded world, whatever the encoder."
     name = str(setting(outcome, 'encoder', 'name') or encoder_name(outcome))
     made_up = {code for code, language in LANGUAGES.items() if language.world == 'mini'}
-    seen = {outcome.source, *outcome.results.language.astype(str)}
+    seen = {outcome.source, *outcome.results.language.astype(str).unique()}
     if seen & made_up: return 'mini'
     if name == 'mini': return 'small' # on real languages, of which it has read none
     if name == 'unknown': return 'unknown'

@@ -148,7 +148,7 @@ def _cell_caveats(found: Findings) -> list[str]:
     failed, done = cells.state == 'failed', cells.state == 'done'
     for kind, some in (('failed', failed), ('waiting', ~failed & ~done)):
         if some.any(): notes.append(CAVEATS[kind].format(n=some.sum(), cells=counted(len(cells), 'cell')))
-    unread = cells[done & ~cells.cell.isin([*outcome.results.cell, *outcome.taught.cell])]
+    unread = cells[done & ~cells.cell.isin([*outcome.results.cell.unique(), *outcome.taught.cell.unique()])]
     if len(unread):
         have = counted(len(unread), 'finished cell has', 'finished cells have')
         notes.append(CAVEATS['unread'].format(have=have, names=', '.join(unread.cell[:5])))

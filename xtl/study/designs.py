@@ -8,7 +8,7 @@ __all__ = ['affine_lines', 'paley_blocks', 'imbalance', 'balanced_subsets', 'tas
 
 # %% ../../nbs/study/30_designs.ipynb #ff6fbd77
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations, product
 
 import numpy as np
@@ -231,10 +231,11 @@ def shared_trunks(
 ) -> dict[str, str]: # Cell -> the trunk that its phase 2 goes along; '' without one
     "Trunks of cells; cells of arms that are alike for them have the trunk of the first."
     ways, first = study.ways, {}
-    def alike(cell):
-        how = ways[cell.arm]
-        mixture = asdict(how.mixture.for_tasks(len(cell.tasks)))
-        mixture['translate'] = {t: given for t, given in how.mixture.translate.items() if t in cell.tasks}
-        mixed = mixture, asdict(how.mlm) if how.mlm.share else None
-        return str((mixed, asdict(how.phase2), replace(cell, arm='').trunk))
+    @cache
+    def trained(arm, tasks):
+        how = ways[arm]
+        mixture = asdict(how.mixture.for_tasks(len(tasks)))
+        mixture['translate'] = {t: given for t, given in how.mixture.translate.items() if t in tasks}
+        return str((mixture, asdict(how.mlm) if how.mlm.share else None, asdict(how.phase2)))
+    def alike(cell): return trained(cell.arm, cell.tasks), replace(cell, arm='').trunk
     return {c.name: first.setdefault(alike(c), c.trunk) if c.has_phase2 else '' for c in cells(study)}
