@@ -215,7 +215,8 @@ def _stale_cells(space, accept_code: bool) -> list[str]:
 OutFolder = Annotated[Optional[str], typer.Option('--out', metavar='DIR', help=(
     'Folder of the study; runs/STUDY by default.'))]
 Workers = Annotated[Optional[int], typer.Option('--workers', min=1, metavar='N', help=(
-    'Cells at a time; one a GPU or one a core by default. With --slurm, workers to ask for.'))]
+    'Cells at a time; one a GPU or one a core by default. More than there are GPUs share them, which small cells '
+    'leave idle. With --slurm, workers to ask for.'))]
 Scheduler = Annotated[Optional[str], typer.Option('--scheduler', metavar='ADDRESS', help=(
     'Use the workers of a running Dask scheduler, such as tcp://node1:8786.'))]
 Slurm = Annotated[Optional[Path], typer.Option('--slurm', metavar='FILE', help=(
