@@ -95,7 +95,12 @@ def status_command(
     space = opened(out)
     outlook = look(space, planned_work(space))
     say(text_table([{k: r[k] for k in ('cell', 'state', 'note')} for r in survey(outlook)]))
-    say('\n' + outlook_text(outlook))
+    say('\n' + outlook_text(outlook) + _stages_line(space))
+
+def _stages_line(space) -> str:
+    "What is decided of a study in two stages, on a line of its own; empty for one of one stage."
+    from xtl.transfer.stages import stages_text, standing
+    return '\n' + stages_text(standing(space)) if space.staged else ''
 
 def _watch_status(out: Path) -> None:
     "The cells that run or failed, and the outlook, drawn anew every second; a study in preparation is waited for."

@@ -15,7 +15,7 @@ import typer
 from ..core.errors import UserError, closest
 from .ahead import costs_ahead, encoder_pieces, phase_shapes, reads_text
 from .beside import beside_ahead
-from .cheaper import Total, cheaper_text, cuts, total_of
+from .cheaper import Total, cheaper_text, cuts, stages_cost_text, total_of
 from .app import (
     Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Packs, Seeds, Settings, StudyName, Targets,
     app, chosen_study, say, text_table)
@@ -223,7 +223,8 @@ def plan_command(
     rows = plan_rows(chosen, ahead.costs, sets, beside)
     lengths = phase2_lengths(chosen.of_arm(next(iter(chosen.arms), '')), ahead.sizes)
     texts = text_lengths(chosen, two, encoder_pieces(chosen)) if reads_text(chosen) else []
-    told = plan_text(rows), lengths_text(lengths), text_steps_text(texts), _power(chosen, power)
+    told = plan_text(rows), stages_cost_text(chosen, ahead.costs, beside), lengths_text(lengths), text_steps_text(texts)
+    told = *told, _power(chosen, power)
     say('\n\n'.join(filter(None, told)) + '\n')
     if together := together_text(sets): say(together)
     if unscored := unscored_text(chosen): say(unscored)
@@ -234,4 +235,4 @@ def plan_command(
     if device:
         rate, where = _speed(device, chosen, ahead.shape)
         say(hours_text(total, disk.written, device, rate, where))
-    if cheaper := cheaper_text(list(cuts(ahead, total)), total, rate): say('\n' + cheaper)
+    if cheaper := cheaper_text(list(cuts(ahead, total, beside)), total, rate): say('\n' + cheaper)

@@ -32,8 +32,20 @@ def planned_work(
     space, # A `Workspace`
 ) -> dict[str, Work]:
     "The work of each cell of a study, in their order."
-    scored = scored_first(space.study, space.target_costs, space.training_sets)
-    rows = plan_rows(space.study, space.target_costs, space.training_sets)
+    found = _work(space)
+    if space.kept is None: return found
+    before = _work(replace(space, kept=None)) # a cell that goes on has done its first stage
+    def rest(name, work):
+        if name not in space.kept: return work
+        known = before[name]
+        scored = tuple(t for t in work.scored if t not in known.scored)
+        return Work(work.intermediate - known.intermediate, work.target - known.target, scored)
+    return {name: rest(name, work) for name, work in found.items()}
+
+def _work(space) -> dict[str, Work]:
+    "The work of each cell, all of what is decided."
+    scored = scored_first(space.study, space.target_costs, space.training_sets, space.decided)
+    rows = plan_rows(space.study, space.target_costs, space.training_sets, some=space.decided)
     return {r['cell']: Work(r['to_do_intermediate'], r['to_do_target'], scored[r['cell']]) for r in rows}
 
 # %% ../../nbs/execution/45_progress.ipynb #9db06c32
