@@ -7,7 +7,10 @@ import pytest
 import yaml
 from studies import finished, tiny
 
+from xtl.cli.afterwards import outlook_text
 from xtl.core.errors import UserError
+from xtl.execution.job import write_status
+from xtl.execution.progress import look, planned_work
 from xtl.report.findings import find
 from xtl.report.words import caveats
 from xtl.study.designs import cells
@@ -95,6 +98,10 @@ def test_a_run_stopped_between_and_within_the_stages_ends_with_the_same_tables(w
     space = decide(laid_out(study(), tmp_path/'stopped'))
     stale = stale_cells(space)
     assert set(stale) == space.kept and set(stale.values()) == {GOES_ON}
+    for name in stale: write_status(space.out, name, dict(state='done', seconds=1.0, parts=dict(target=dict(seconds=1.0, flops=9e9))))
+    outlook = look(space, planned_work(space))
+    assert outlook.count('waiting') == len(stale) # of whose work the first stage is no part any more
+    assert f'; {2e9*len(stale):.3g} of ' in outlook_text(outlook)
     def kill(info):
         if info['phase'] == 'target' and info.get('step', 0) > 0: raise Killed
     trained = next(c for c in cells(space.study) if c.name in stale and c.tasks)

@@ -116,10 +116,13 @@ def _watch_status(out: Path) -> None:
             space, outlook = opened(out), None
             work = planned_work(space)
             while True:
+                if space.staged and space.kept is None and (space := opened(out)).kept: # it has been decided since
+                    work, outlook = planned_work(space), None
                 outlook = look(space, work, outlook)
                 rows = survey(outlook)
-                live.update(Group(_running_table(rows), Text(outlook_text(outlook))), refresh=True)
-                if all(r['state'] in ('done', 'failed') for r in rows): return
+                live.update(Group(_running_table(rows), Text(outlook_text(outlook) + _stages_line(space))), refresh=True)
+                more = space.staged and space.kept is None and not outlook.count('failed') # a second stage follows
+                if not more and all(r['state'] in ('done', 'failed') for r in rows): return
                 time.sleep(1)
     except Stopped: pass
 

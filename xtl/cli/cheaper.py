@@ -159,8 +159,8 @@ def cuts(
     yield from (c for c in found if c.total is None or c.total.trained < now.trained)
 
 CHEAPER = 'cheaper, each a protocol of its own: operations of training'
-HINTS = ('a shorter phase 3 decays its rate within its length; of two stages the second is what is expected, and the '
-         'report says what was not run; adapters want a higher rate (phase3.recipes)')
+HINTS = ('a shorter phase 3 decays its rate within its length; of two stages the second is what is expected, and all '
+         'encoders stay on the disk until the first has ended; adapters want a higher rate (phase3.recipes)')
 
 def cheaper_text(
     found: list[Cut], # Of `cuts`

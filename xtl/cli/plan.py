@@ -190,7 +190,8 @@ def _power(study, pilot: str | None) -> str:
             instead = "give the folder of a finished run, or 'assumed'"
             raise UserError(f"no results in '{pilot}' to take the noise from; {instead}")
         noise = noise_of(score_panel(outcome.results, outcome.source))
-    return power_text(design, noise)
+    whole = '\n  of all points, though the second stage compares fewer' if study.design.stages else ''
+    return power_text(design, noise) + whole
 
 # %% ../../nbs/cli/20_plan.ipynb #c507f985
 Device = Annotated[Optional[str], typer.Option('--device', metavar='NAME', help=(

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 
 from ..study.plan import plan_rows, scored_first
 from .job import claimed, part_of, read_status
-from ..transfer.results import stale_cells
+from ..transfer.results import GOES_ON, stale_cells
 
 # %% ../../nbs/execution/45_progress.ipynb #bcc9cb57
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ def look(
         if name not in stale: return found | dict(state='done')
         if found['state'] == 'running' and not claimed(space.out, name):
             found = dict(state='waiting', error='was stopped')
+        elif stale[name] == GOES_ON and found['state'] == 'done': found = dict(state='waiting') # its work is the rest
         elif found['state'] not in ('running', 'failed'): found = dict(found, state='waiting')
         why = '' if stale[name] == 'never ran' else stale[name]
         return found if found['state'] == 'running' else found | dict(error=found.get('error') or why)
