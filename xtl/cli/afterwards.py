@@ -102,6 +102,7 @@ def _stages_line(space) -> str:
     from xtl.transfer.stages import stages_text, standing
     return '\n' + stages_text(standing(space)) if space.staged else ''
 
+# %% ../../nbs/cli/40_afterwards.ipynb #eb0878e2
 def _watch_status(out: Path) -> None:
     "The cells that run or failed, and the outlook, drawn anew every second; a study in preparation is waited for."
     from rich.console import Group
@@ -120,7 +121,8 @@ def _watch_status(out: Path) -> None:
                     work, outlook = planned_work(space), None
                 outlook = look(space, work, outlook)
                 rows = survey(outlook)
-                live.update(Group(_running_table(rows), Text(outlook_text(outlook) + _stages_line(space))), refresh=True)
+                told = Text(outlook_text(outlook) + _stages_line(space))
+                live.update(Group(_running_table(rows), told), refresh=True)
                 more = space.staged and space.kept is None and not outlook.count('failed') # a second stage follows
                 if not more and all(r['state'] in ('done', 'failed') for r in rows): return
                 time.sleep(1)
