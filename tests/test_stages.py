@@ -143,6 +143,7 @@ def test_status_and_report_say_what_was_not_run_and_what_choosing_does(whole, he
     code, text, _ = here('status', whole.out)
     n = 7 - len(whole.kept)
     assert code == 0 and f'not run on xnli: {n} cell' in text and '7 done, 0 running, 0 failed, 0 waiting' in text
+    assert 'not run on xnli' in ' '.join(here('status', whole.out, '--watch')[1].split()) # which ends, as nothing follows
     found = find(whole.out)
     said = [note for note in caveats(found) if note.startswith('Not run on xnli')]
     assert len(said) == 1 and 'too high by selection' in said[0] and 'was not shown to be worse on xnli' in said[0]
