@@ -20,11 +20,17 @@ def tiny(**changes):
 
 
 def finished(space, chosen=None):
-    "A study that was laid out, with these cells, else all, run in this process and the tables collected."
+    """A study that was laid out, with these cells, else all, run in this process and the tables collected; where it has
+    two stages, and all cells the first, with those that go on."""
     from xtl.study.designs import cells
     from xtl.transfer.cell import run_cell
     from xtl.transfer.collected import collect
-    from xtl.transfer.results import write_cell
+    from xtl.transfer.results import stale_cells, write_cell
+    from xtl.transfer.stages import decide
     for cell in cells(space.study) if chosen is None else chosen: write_cell(space, cell, run_cell(space, cell))
+    if (space := decide(space)).kept is not None:
+        stale = stale_cells(space)
+        for cell in cells(space.study):
+            if cell.name in stale: write_cell(space, cell, run_cell(space, cell))
     collect(space.out)
     return space

@@ -2,6 +2,8 @@
 import json
 import os
 import re
+import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +47,14 @@ def test_the_presets_hold_what_the_paper_had(here):
     study = yaml.safe_load(text)
     assert code == 0 and study['encoder']['name'] == 'FacebookAI/xlm-roberta-large' and len(study['design']['intermediate']) == len(study['design']['targets']) == 9
     code, text, _ = here('plan', 'xtreme-large', '--device', 'H100')
-    *_, trained, disk, memory, hours = text.splitlines()
+    told, cheaper = text.rsplit('\n\n', 1)
+    *_, trained, disk, memory, hours = told.splitlines()
     assert code == 0 and 'xquad+mlqa' in trained and "GiB for trunks' states" in disk and memory.startswith('memory: at most') and 'hours' in hours
+    ways = [*re.finditer(r'(?m)^(\S.*?)  +(\S+) +(\d+)% +(\S+) +(--set .*)$', cheaper)]
+    assert len(ways) == 2 + bool(find_spec('peft')) and all(0 < int(way[3]) < 100 for way in ways)
+    for way in ways: # what an option is said to cost is what the plan with it says
+        text = here('plan', 'xtreme-large', *shlex.split(way[5]))[1]
+        assert f'together {way[2]} FLOPs' in text or f'together about {way[2]}, at most' in text, way[1]
 
 
 def test_a_plan_refuses_rows_too_long_for_the_encoder_as_a_run_does(here, tmp_path):

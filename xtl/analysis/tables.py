@@ -7,7 +7,7 @@ __all__ = ['DATA_COLUMNS', 'LEDGER_COLUMNS', 'CURVE_COLUMNS', 'LAYER_COLUMNS', '
            'INTERMEDIATE_COLUMNS', 'CHANCE', 'Outcome', 'trained_in', 'read_outcome']
 
 # %% ../../nbs/analysis/20_tables.ipynb #06cf499b
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +55,8 @@ class Outcome:
     missing: pd.DataFrame # A row a split that the data lack: task, split, language, why
     parameters: int | None # Weights of the encoder; none where it is not known
     chance: dict          # Target to the points that one and the same answer reaches in the source language
+    # What two stages decided: `first`, `keep`, `points`, `kept`, `dropped`; no dropped cell is in `results`, `taught`
+    stages: dict = field(default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -143,10 +145,12 @@ def read_outcome(
                    segments=SEGMENT_COLUMNS, plan=PLAN_COLUMNS, intermediate=INTERMEDIATE_COLUMNS)
     tables = {name: _table(folder/f'{name}.parquet', known) for name, known in columns.items()}
     taught = trained_in(tables['results'], rows, source, next(iter(settings.get('arms') or {}), ''))
-    tables |= dict(results=tables['results'][~taught], taught=tables['results'][taught])
+    stages = _json(folder/'stages.json', {}) if (settings.get('design') or {}).get('stages') else {}
+    compared = ~tables['results'].cell.isin(stages.get('dropped', []))
+    tables |= dict(results=tables['results'][~taught & compared], taught=tables['results'][taught & compared])
     return Outcome(
         folder=folder, settings=settings, versions=_json(folder/'versions.json', {}), **tables,
         data=rows,
         cells=_cell_states(folder, tables['plan'].cell), parameters=space.get('shape', {}).get('parameters'),
         missing=pd.DataFrame(space.get('missing', []), columns=['task', 'split', 'language', 'why']),
-        chance=CHANCE | _commonest(folder/'gold', source))
+        chance=CHANCE | _commonest(folder/'gold', source), stages=stages)

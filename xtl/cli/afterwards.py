@@ -95,8 +95,14 @@ def status_command(
     space = opened(out)
     outlook = look(space, planned_work(space))
     say(text_table([{k: r[k] for k in ('cell', 'state', 'note')} for r in survey(outlook)]))
-    say('\n' + outlook_text(outlook))
+    say('\n' + outlook_text(outlook) + _stages_line(space))
 
+def _stages_line(space) -> str:
+    "What is decided of a study in two stages, on a line of its own; empty for one of one stage."
+    from xtl.transfer.stages import stages_text, standing
+    return '\n' + stages_text(standing(space)) if space.staged else ''
+
+# %% ../../nbs/cli/40_afterwards.ipynb #eb0878e2
 def _watch_status(out: Path) -> None:
     "The cells that run or failed, and the outlook, drawn anew every second; a study in preparation is waited for."
     from rich.console import Group
@@ -111,10 +117,14 @@ def _watch_status(out: Path) -> None:
             space, outlook = opened(out), None
             work = planned_work(space)
             while True:
+                if space.staged and space.kept is None and (space := opened(out)).kept: # it has been decided since
+                    work, outlook = planned_work(space), None
                 outlook = look(space, work, outlook)
                 rows = survey(outlook)
-                live.update(Group(_running_table(rows), Text(outlook_text(outlook))), refresh=True)
-                if all(r['state'] in ('done', 'failed') for r in rows): return
+                told = Text(outlook_text(outlook) + _stages_line(space))
+                live.update(Group(_running_table(rows), told), refresh=True)
+                more = space.staged and space.kept is None and not outlook.count('failed') # a second stage follows
+                if not more and all(r['state'] in ('done', 'failed') for r in rows): return
                 time.sleep(1)
     except Stopped: pass
 

@@ -15,6 +15,7 @@ import typer
 from ..core.errors import UserError, closest
 from .ahead import costs_ahead, encoder_pieces, phase_shapes, reads_text
 from .beside import beside_ahead
+from .cheaper import Total, cheaper_text, cuts, stages_cost_text, total_of
 from .app import (
     Budgets, Ccgbank, Data, EncoderName, Intermediate, Languages, Numbers, Packs, Seeds, Settings, StudyName, Targets,
     app, chosen_study, say, text_table)
@@ -158,18 +159,16 @@ def _speed(device: str, study, shape) -> tuple[float, str]:
     return rate, f'{rate:.3g} FLOP/s, as measured on {how.batch_size} rows of {how.max_length//2} tokens'
 
 def hours_text(
-    flops: float,   # Of training
-    scored: float,  # Of scoring; 0 where that is not known
-    stored: int,    # Bytes that are written
-    device: str,    # Such as 'H100', or 'here'
-    study,          # A `Study`
-    shape,          # Of its encoder
+    total: Total,  # Of the study
+    stored: int,   # Bytes that are written
+    device: str,   # Such as 'H100', or 'here'
+    rate: float,   # Its operations a second
+    where: str,    # What that is from
 ) -> str:
     "What a device would need."
     from xtl.training.cost import this_device
-    rate, where = _speed(device, study, shape)
-    hours = [flops/rate/3600, scored/rate/3600, stored/WRITTEN/3600]
-    scoring = f'{hours[1]:.2g} of scoring' if scored else 'without scoring'
+    hours = [total.trained/rate/3600, total.scored/rate/3600, stored/WRITTEN/3600]
+    scoring = f'{hours[1]:.2g} of scoring' if total.scored else 'without scoring'
     parts = f'{hours[0]:.3g} of training, {scoring}, {hours[2]:.2g} to write {size_text(stored)}'
     name = f'on this machine ({this_device().name})' if device == 'here' else f'on one {device}'
     return f'{name}: about {sum(hours):.3g} hours ({parts}) at {where}'
@@ -191,7 +190,8 @@ def _power(study, pilot: str | None) -> str:
             instead = "give the folder of a finished run, or 'assumed'"
             raise UserError(f"no results in '{pilot}' to take the noise from; {instead}")
         noise = noise_of(score_panel(outcome.results, outcome.source))
-    return power_text(design, noise)
+    whole = '\n  of all points, though the second stage compares fewer' if study.design.stages else ''
+    return power_text(design, noise) + whole
 
 # %% ../../nbs/cli/20_plan.ipynb #c507f985
 Device = Annotated[Optional[str], typer.Option('--device', metavar='NAME', help=(
@@ -201,6 +201,7 @@ Power = Annotated[Optional[str], typer.Option('--power', metavar='OUT', help=(
     "instead of an assumed one ('assumed')."))]
 Yaml = Annotated[bool, typer.Option('--yaml', help='Print the study as YAML to start from, instead of its cells.')]
 
+# %% ../../nbs/cli/20_plan.ipynb #dd5da58b
 @app.command('plan')
 def plan_command(
     study: StudyName, data: Data = None, encoder: EncoderName = None, budget: Budgets = None, n_tasks: Numbers = None,
@@ -209,28 +210,30 @@ def plan_command(
     yaml: Yaml = False,
 ):
     "Shows the cells of a study and their cost in floating-point operations, before anything runs."
-    from xtl.study.paper import phase2_lengths, scoring_on_paper, text_lengths
-    from xtl.study.plan import BESIDE, disk_needed, plan_rows, scored_first, training_sets
+    from xtl.study.paper import phase2_lengths, text_lengths
+    from xtl.study.plan import disk_needed, plan_rows, training_sets
     from xtl.study.presets import study_yaml
     chosen = chosen_study(study, set, data=data, encoder=encoder, budget=budget, n_tasks=n_tasks, seeds=seeds,
                           intermediate=intermediate, targets=targets, languages=languages, ccgbank=ccgbank, pack=pack)
     if device not in (None, 'here'): _peak(device)
     if yaml: return say(study_yaml(chosen, comments=True), end='')
-    chosen, costs, shape, sizes = costs_ahead(chosen)
-    sets = training_sets(chosen)
-    two, three = phase_shapes(chosen, shape)
-    rows = plan_rows(chosen, costs, sets, beside_ahead(chosen, three))
-    lengths = phase2_lengths(chosen.of_arm(next(iter(chosen.arms), '')), sizes)
+    ahead = costs_ahead(chosen)
+    chosen, sets = ahead.study, training_sets(ahead.study)
+    two, three = phase_shapes(chosen, ahead.shape)
+    beside = beside_ahead(chosen, three)
+    rows = plan_rows(chosen, ahead.costs, sets, beside)
+    lengths = phase2_lengths(chosen.of_arm(next(iter(chosen.arms), '')), ahead.sizes)
     texts = text_lengths(chosen, two, encoder_pieces(chosen)) if reads_text(chosen) else []
-    told = plan_text(rows), lengths_text(lengths), text_steps_text(texts), _power(chosen, power)
+    told = plan_text(rows), stages_cost_text(chosen, ahead.costs, beside), lengths_text(lengths), text_steps_text(texts)
+    told = *told, _power(chosen, power)
     say('\n\n'.join(filter(None, told)) + '\n')
     if together := together_text(sets): say(together)
     if unscored := unscored_text(chosen): say(unscored)
-    disk = disk_needed(chosen, costs, two.parameters, two.trained)
+    disk = disk_needed(chosen, ahead.costs, two.parameters, two.trained)
     say(disk_text(disk))
     say(memory_text(two, three))
+    total, rate = total_of(chosen, ahead.costs, ahead.shape, beside), None
     if device:
-        to_do = sum(r[f'to_do_{phase}'] for r in rows for phase in ('intermediate', 'target', *BESIDE))
-        each = scoring_on_paper(chosen, shape)
-        scored = sum(each.get(t, 0.0) for targets in scored_first(chosen, costs).values() for t in targets)
-        say(hours_text(to_do, scored, disk.written, device, chosen, shape))
+        rate, where = _speed(device, chosen, ahead.shape)
+        say(hours_text(total, disk.written, device, rate, where))
+    if cheaper := cheaper_text(list(cuts(ahead, total, beside)), total, rate): say('\n' + cheaper)

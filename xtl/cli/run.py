@@ -11,6 +11,7 @@ __all__ = ['PREPARING', 'OutFolder', 'Workers', 'Scheduler', 'Slurm', 'Threads',
 import sys, threading, time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -116,9 +117,11 @@ def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:
     from xtl.execution.run import run_cells
     from xtl.study.designs import cells
     from xtl.transfer.collected import collecting
-    watched, stop = Watched(space, names), threading.Event()
+    from xtl.transfer.results import stale_cells
+    watched, stop, already = Watched(space, names), threading.Event(), len(outcomes)
     jobs = [job(space, c) for c in cells(space.study) if c.name in names]
-    finished = [n for n in watched.work if n not in names]
+    unseen = stale_cells(replace(space, kept=None), look=False) if space.kept is not None else names
+    finished = [n for n in watched.work if n not in unseen]
     drawer = threading.Thread(target=_draw, args=(watched, stop), daemon=True)
     if sys.stderr.isatty(): drawer.start()
     try:
@@ -127,7 +130,8 @@ def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:
                 outcomes.append(outcome)
                 well = outcome.state == 'done'
                 if well: finished.append(outcome.cell)
-                _tell_outcome(outcome, f'{len(outcomes)}/{len(names)}', watched.look(outcome.cell if well else None))
+                which = f'{len(outcomes) - already}/{len(names)}'
+                _tell_outcome(outcome, which, watched.look(outcome.cell if well else None))
     finally:
         stop.set()
         if drawer.is_alive(): drawer.join()
@@ -203,11 +207,11 @@ def _tell_data(prepared) -> None:
 def _stale_cells(space, accept_code: bool) -> list[str]:
     "The cells that have to run, told why those that ran before run again."
     from xtl.study.designs import cells
-    from xtl.transfer.results import stale_cells
+    from xtl.transfer.results import GOES_ON, stale_cells
     planned = cells(space.study) # its budgets are in operations
     stale = stale_cells(space, accept_code)
     for name, why in stale.items():
-        if why != 'never ran': say(f'{name} runs again, {why}')
+        if why not in ('never ran', GOES_ON): say(f'{name} runs again, {why}')
     say(f'{len(planned)} cells, {len(planned) - len(stale)} finished already')
     return list(stale)
 
@@ -264,18 +268,29 @@ def run_command(
     if Path(chosen.encoder.name).expanduser().is_dir(): check_fit(chosen)
     with preparing(folder) as bar: space = lay_out(chosen, folder, bar)
     _tell_data(space.prepared)
-    _finish(space, _stale_cells(space, accept_code), cluster, limits, accept_code)
+    _finish(space, cluster, limits, accept_code)
 
 # %% ../../nbs/cli/30_run.ipynb #79cb3dd3
-def _finish(space, stale: list[str], cluster, limits, accept_code: bool) -> None:
+def _run_stages(space, cluster, limits, accept_code: bool, outcomes: list) -> None:
+    "Runs cells; where the study has two stages and all cells have the first, those that go on."
+    from xtl.transfer.results import leave_phase2
+    from xtl.transfer.stages import decide, stages_text, standing
+    space, rounds = decide(space, accept_code), 1 + space.staged
+    for _ in range(rounds if space.kept is None else 1):
+        if space.staged: say(stages_text(standing(space)))
+        leave_phase2(space.out, accept_code) # what a killed run did not come to, and what does not go on
+        if stale := _stale_cells(space, accept_code): _run_all(space, stale, cluster, limits, outcomes)
+        if not space.staged or any(o.state != 'done' for o in outcomes): break
+        space = decide(space, accept_code)
+    if space.staged and space.kept is None: say('the second stage waits for the cells that failed', sys.stderr)
+
+def _finish(space, cluster, limits, accept_code: bool) -> None:
     "Runs cells, collects the tables, tells what failed. Raises `typer.Exit` with 1 when something did."
     from xtl.execution.cluster import SchedulerLost
     from xtl.transfer.collected import collect
     from xtl.transfer.results import leave_phase2
     outcomes, lost = [], ''
-    leave_phase2(space.out, accept_code) # what a killed run did not come to
-    try:
-        if stale: _run_all(space, stale, cluster, limits, outcomes)
+    try: _run_stages(space, cluster, limits, accept_code, outcomes)
     except SchedulerLost as error: lost = str(error)
     collect(space.out, accept_code)
     leave_phase2(space.out, accept_code)

@@ -158,10 +158,12 @@ def _scratch(folder: Path) -> Iterator[Path]:
             else: os.environ['TMPDIR'] = before
 
 # %% ../../nbs/execution/20_job.ipynb #5c7d9e1f
-def _finished(job: Job) -> bool:
-    "Whether a cell's results are there, whole, and of the wanted key."
+def _held(job: Job) -> dict:
+    "The key of a cell's results; empty where none are there, or are not whole."
     done = job.folder/'done.json'
-    return done.exists() and damage(job.folder) is None and read_json(done) == job.key
+    return read_json(done) if done.exists() and damage(job.folder) is None else {}
+
+def _but_targets(key: dict) -> dict: return {k: v for k, v in key.items() if k != 'targets'} # of a first stage
 
 def run_job(
     job: Job,                       # A cell
@@ -172,9 +174,10 @@ def run_job(
     kernel does, `filelock.Timeout` when another process has it."""
     done, held = job.folder/'done.json', [] if held is None else held
     with claim_cell(job.folder):
-        if _finished(job): return
+        before = _held(job)
+        if before in (job.key, _but_targets(job.key)): return # with all targets it has the first ones
         sweep_cell(job.folder)
-        done.unlink(missing_ok=True)
+        if _but_targets(before) != job.key: done.unlink(missing_ok=True) # a first stage holds until the second is there
         write_status(job.out, job.name, dict(state='running', phase='starting', pid=os.getpid()))
         started = time.time()
         try:

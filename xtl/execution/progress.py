@@ -6,7 +6,7 @@
 __all__ = ['Work', 'planned_work', 'Pace', 'learnt_pace', 'Outlook', 'cell_shares', 'look']
 
 # %% ../../nbs/execution/45_progress.ipynb #bfc0c966
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heapreplace
 
@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..study.plan import plan_rows, scored_first
 from .job import claimed, part_of, read_status
-from ..transfer.results import stale_cells
+from ..transfer.results import GOES_ON, stale_cells
 
 # %% ../../nbs/execution/45_progress.ipynb #bcc9cb57
 @dataclass(frozen=True)
@@ -33,8 +33,20 @@ def planned_work(
     space, # A `Workspace`
 ) -> dict[str, Work]:
     "The work of each cell of a study, in their order."
-    scored = scored_first(space.study, space.target_costs, space.training_sets)
-    rows = plan_rows(space.study, space.target_costs, space.training_sets)
+    found = _work(space)
+    if space.kept is None: return found
+    before = _work(replace(space, kept=None)) # a cell that goes on has done its first stage
+    def rest(name, work):
+        if name not in space.kept: return work
+        known = before[name]
+        scored = tuple(t for t in work.scored if t not in known.scored)
+        return Work(work.intermediate - known.intermediate, work.target - known.target, scored)
+    return {name: rest(name, work) for name, work in found.items()}
+
+def _work(space) -> dict[str, Work]:
+    "The work of each cell, all of what is decided."
+    scored = scored_first(space.study, space.target_costs, space.training_sets, space.decided)
+    rows = plan_rows(space.study, space.target_costs, space.training_sets, some=space.decided)
     return {r['cell']: Work(r['to_do_intermediate'], r['to_do_target'], scored[r['cell']]) for r in rows}
 
 # %% ../../nbs/execution/45_progress.ipynb #9db06c32
@@ -163,6 +175,7 @@ def look(
         if name not in stale: return found | dict(state='done')
         if found['state'] == 'running' and not claimed(space.out, name):
             found = dict(state='waiting', error='was stopped')
+        elif stale[name] == GOES_ON and found['state'] == 'done': found = dict(state='waiting') # its work is the rest
         elif found['state'] not in ('running', 'failed'): found = dict(found, state='waiting')
         why = '' if stale[name] == 'never ran' else stale[name]
         return found if found['state'] == 'running' else found | dict(error=found.get('error') or why)

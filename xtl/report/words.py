@@ -104,6 +104,11 @@ CAVEATS = dict(
     collapsed='{hold} a collapsed run. The answer sets them aside and says what it would be with them; figures '
               'and tables '
               'hold them.',
+    staged='Not run on {others}: {cells} of {points}. By a rule that stood before anything ran, at each compute the '
+           'best {keep:.0%} of the numbers of tasks on {first} went on, and all controls. What went on was picked by '
+           'its scores on {first}, so these are too high by selection; {others} share phase 2 with them and are not '
+           'wholly free of it. What was dropped was not shown to be worse on {others}, and is in no comparison here.',
+    first_stage='This study has two stages: which cells go on from {first} to the other targets is not decided yet.',
     uneven='Not every number of tasks has scores at every training compute, so different numbers are compared there.',
     unrepeated='No run was repeated with another task subset or seed, so chance cannot be told from effect and no '
                'intervals are given.',
@@ -148,7 +153,8 @@ def _cell_caveats(found: Findings) -> list[str]:
     failed, done = cells.state == 'failed', cells.state == 'done'
     for kind, some in (('failed', failed), ('waiting', ~failed & ~done)):
         if some.any(): notes.append(CAVEATS[kind].format(n=some.sum(), cells=counted(len(cells), 'cell')))
-    unread = cells[done & ~cells.cell.isin([*outcome.results.cell.unique(), *outcome.taught.cell.unique()])]
+    known = [*outcome.results.cell.unique(), *outcome.taught.cell.unique(), *outcome.stages.get('dropped', [])]
+    unread = cells[done & ~cells.cell.isin(known)]
     if len(unread):
         have = counted(len(unread), 'finished cell has', 'finished cells have')
         notes.append(CAVEATS['unread'].format(have=have, names=', '.join(unread.cell[:5])))
@@ -160,6 +166,20 @@ def _cell_caveats(found: Findings) -> list[str]:
         notes.append(CAVEATS['collapsed'].format(hold=hold))
     return notes
 
+# %% ../../nbs/report/50_words.ipynb #8469491d
+def _stage_caveats(outcome: Outcome) -> list[str]:
+    "What a study in two stages did not run, and what choosing does to scores."
+    if not (stages := setting(outcome, 'design', 'stages')): return []
+    told, listed = outcome.stages, ', '.join
+    if not told: return [CAVEATS['first_stage'].format(first=listed(stages['first']))]
+    if not told['dropped']: return []
+    others = [t for t in setting(outcome, 'design', 'targets') if t not in told['first']]
+    cells, points = len(told['dropped']), sum(not p['kept'] for p in told['points'])
+    return [CAVEATS['staged'].format(
+        others=listed(others), first=listed(told['first']), keep=told['keep'], cells=counted(cells, 'cell'),
+        points=counted(points, 'point') + ' (a number of tasks at a compute)')]
+
+# %% ../../nbs/report/50_words.ipynb #6ca89951
 def _unlearned_caveats(found: Findings) -> list[str]:
     "Targets on which all cells give the commonest answer."
     names = never_learned(found.panel, found.outcome.chance)
@@ -188,7 +208,7 @@ def caveats(
 ) -> list[str]:      # Sentences
     "What the reader has to know before believing the answer."
     outcome = found.outcome
-    notes = [*_encoder_caveats(outcome), *_data_caveats(outcome), *_treebank_caveats(outcome),
+    notes = [*_encoder_caveats(outcome), *_stage_caveats(outcome), *_data_caveats(outcome), *_treebank_caveats(outcome),
              *_unlearned_caveats(found), *_untaught_caveats(found), *_cell_caveats(found)]
     best, bucc = found.best, outcome.data[outcome.data.task == 'bucc']
     uneven = len(best) and best.groupby('budget_flops').n_tasks.agg(frozenset).nunique() > 1

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BESIDE', 'training_sets', 'trained_together', 'target_costs', 'phase_budgets', 'trunk_share', 'stages_after',
-           'plan_rows', 'unjudged', 'scored_first', 'in_flops', 'Disk', 'disk_needed']
+           'plan_rows', 'to_do', 'unjudged', 'scored_first', 'in_flops', 'Disk', 'disk_needed']
 
 # %% ../../nbs/study/40_plan.ipynb #76f73bf7
 from collections.abc import Callable, Iterator
@@ -86,13 +86,14 @@ def plan_rows(
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval
     sets: dict[str, str] | None = None, # Target -> what it is trained on; by default as the settings say
     beside: dict | None = None,     # Phase besides the two -> target -> its operations
+    some: dict[str, tuple[str, ...]] | None = None, # Cell -> its targets; all by default
 ) -> list[dict]: # A row a cell: its operations by phase, and those that earlier cells leave to be done
     "The cells of a study and what each costs, in order."
     rows, done, shared, known, trunks = [], {}, set(), {}, shared_trunks(study)
     sets, ways = sets or training_sets(study), study.ways
     for cell in cells(study):
         phase2, own, new2, on = set(), {}, 0.0, trunks[cell.name]
-        for target, cost in target_costs.items():
+        for target, cost in _own_costs(cell, target_costs, some):
             two, three = phase_budgets(study, cell, cost)
             phase2.add(two)
             own[on, two, sets[target], three, cell.seed] = three
@@ -110,6 +111,16 @@ def plan_rows(
             seed=cell.seed, budget_flops=cell.budget, intermediate=max(phase2, default=0.0), target=sum(own.values()),
             to_do_intermediate=new2, to_do_target=new3) | more)
     return rows
+
+def to_do(
+    row: dict, # Of `plan_rows`
+) -> float:
+    "All that no earlier cell does of a cell's work, in operations."
+    return sum(row[f'to_do_{phase}'] for phase in ('intermediate', 'target', *BESIDE))
+
+def _own_costs(cell: Cell, costs: dict[str, float], some: dict[str, tuple[str, ...]] | None) -> list[tuple[str, float]]:
+    "The targets of a cell with what their phase 3 costs."
+    return [(t, cost) for t, cost in costs.items() if some is None or t in some[cell.name]]
 
 # %% ../../nbs/study/40_plan.ipynb #787c4832
 BESIDE = ('selection', 'shots') # What is computed beside the two phases of training
@@ -142,12 +153,13 @@ def scored_first(
     study: Study,                   # The study
     target_costs: dict[str, float], # Target -> operations of its own phase 3; 0 for retrieval
     sets: dict[str, str] | None = None, # Target -> what it is trained on; by default as the settings say
+    some: dict[str, tuple[str, ...]] | None = None, # Cell -> its targets; all by default
 ) -> dict[str, tuple[str, ...]]: # Cell -> targets
     "The targets that each cell has to score, because no earlier cell has scored them with the same model."
     sets, found, known, trunks = sets or training_sets(study), {}, set(), shared_trunks(study)
     for cell in cells(study):
         own = {}
-        for target, cost in target_costs.items():
+        for target, cost in _own_costs(cell, target_costs, some):
             two, three = phase_budgets(study, cell, cost)
             own[target] = trunks[cell.name], two, sets[target], target, three, cell.seed if three else None
         found[cell.name] = tuple(t for t, key in own.items() if key not in known)
@@ -227,7 +239,8 @@ def disk_needed(
             trunk.cooled.add(length)
             trunk.leave()
             states[name] = len(trunk.states)
-        if 'intermediate' not in keep: encoders -= {key for key in encoders if last[key] == cell.name}
+        if 'intermediate' not in keep and not study.design.stages: # which waits for all cells to be scored
+            encoders -= {key for key in encoders if last[key] == cell.name}
     checkpoints = 3*state if any(target_costs.values()) or planned else 0 # two, and one that is being written
     if study.phase3.select != 'last': checkpoints += 2*encoder # the best so far, and a better one
     most = max(map(len, lengths.values()), default=0)

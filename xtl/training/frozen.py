@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from ..encoder.lora import Lora, add_lora
+from ..encoder.lora import Lora, adapted_modules, add_lora
 from .cost import Shape, shape_of
 
 # %% ../../nbs/training/15_frozen.ipynb #11cbf38a
@@ -22,6 +22,7 @@ def _adapted(settings: str, rank: int) -> Shape:
     "As `adapted_shape`, of a configuration as text, worked out once."
     config = AutoConfig.for_model(**json.loads(settings))
     config._attn_implementation = 'eager'
+    adapted_modules(config) # before anything is built
     options, gradients = dict(add_pooling_layer=False) if 'roberta' in config.model_type else {}, {}
     with torch.device('meta'):
         encoder = AutoModel.from_config(config, **options)

@@ -58,8 +58,8 @@ def _told(observe: Callable | None, phase: str, of: str) -> Callable | None:
 
 def _results(space: Workspace, cell: Cell, observe: Callable | None) -> list[TargetResult]:
     "As `run_cell`, in this process."
-    found, run = [], run_of(space, cell)
-    for targets in trained_together(space.training_sets):
+    found, run, own = [], run_of(space, cell), space.targets_of(cell.name)
+    for targets in (ts for ts in trained_together(space.training_sets) if ts[0] in own):
         two, three = phase_budgets(space.study, cell, space.target_costs[targets[0]])
         told = _told(observe, 'intermediate', '+'.join(cell.tasks) or cell.control)
         begin = Cooldown(space, run, two, observe=told) if two else None

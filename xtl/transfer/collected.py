@@ -9,6 +9,7 @@ __all__ = ['INDEX', 'table_cells', 'update_table', 'gather', 'collect', 'collect
 import json, threading, time
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,7 +91,7 @@ def collect(
     accept_code: bool = False, # Whether cells of other versions of the code count, too
 ) -> list[str]:                # The finished cells
     "Brings the tables of a study up to date. Raises `UserError` where there is no study."
-    space = open_workspace(out)
+    space = replace(open_workspace(out), kept=None) # a cell that has the first targets has something to show
     stale = stale_cells(space, accept_code, look=False)
     return gather(space.out, [c.name for c in cells(space.study) if c.name not in stale])
 

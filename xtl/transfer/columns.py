@@ -89,7 +89,8 @@ COLUMNS |= {
         'flops_intermediate': 'Operations executed in phase 2 before it'},
     'plan': {
         **{c: meaning for c, meaning in _CELL.items() if c != 'subset'},
-        'intermediate': 'Operations planned for phase 2', 'target': 'Operations planned for phase 3',
+        'intermediate': 'Operations planned for phase 2; all of a plan is, in two stages, of what is decided',
+        'target': 'Operations planned for phase 3',
         'to_do_intermediate': 'Of these, what no earlier cell does',
         'to_do_target': 'Of these, what no earlier cell does',
         'selection': 'Operations planned for reading development rows (phase3.select)',

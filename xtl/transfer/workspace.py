@@ -25,6 +25,8 @@ from ..training.batches import TrainSettings
 from ..training.cost import Shape, epoch_flops
 from ..training.frozen import adapted_shape
 from ..study.settings import Study
+from ..study.designs import cells
+from ..study.stages import first_targets
 
 # %% ../../nbs/transfer/10_workspace.ipynb #e648e31e
 def lora_of(
@@ -57,6 +59,7 @@ class Workspace:
     target_costs: dict     # Target -> operations of its own phase 3; 0 for retrieval
     phase2_budgets: tuple[float, ...] # Every length of phase 2 in the study, in operations, smallest first
     beside: dict = field(default_factory=dict) # Phase besides the two, such as 'selection' -> target -> operations
+    kept: frozenset[str] | None = None # Cells that go on to the second stage; none: it is not decided, or there is none
 
     @property
     def store(self) -> Store:
@@ -85,6 +88,26 @@ class Workspace:
             splits = self.target_rows(name).values()
             return fingerprint([*(self.prepared.name(*split) for split in splits), asdict(self.recipe(name))])
         return {n: trained_on(n) if task(n).train else n for n in self.study.design.targets}
+
+# %% ../../nbs/transfer/10_workspace.ipynb #f16e6548
+@patch(as_prop=True)
+def staged(self: Workspace) -> bool:
+    "Whether the study has two stages."
+    return self.study.design.stages is not None
+
+@patch
+def targets_of(
+    self: Workspace, # The study
+    cell: str,       # A cell's name
+) -> tuple[str, ...]: # In the order of the study
+    "The targets that a cell is to be scored on, as far as that is decided."
+    if not self.staged or cell in (self.kept or ()): return self.study.design.targets
+    return first_targets(self.study, self.training_sets)
+
+@patch(as_prop=True)
+def decided(self: Workspace) -> dict[str, tuple[str, ...]] | None: # Cell -> targets; none where all have all
+    "The targets of every cell, as far as they are decided."
+    return {c.name: self.targets_of(c.name) for c in cells(self.study)} if self.staged else None
 
 # %% ../../nbs/transfer/10_workspace.ipynb #170ae5f1
 @patch
