@@ -165,6 +165,10 @@ def _held(job: Job) -> dict:
 
 def _but_targets(key: dict) -> dict: return {k: v for k, v in key.items() if k != 'targets'} # of a first stage
 
+def _finished(job: Job) -> bool:
+    "Whether a cell has its results; with all targets it has the first ones."
+    return _held(job) in (job.key, _but_targets(job.key))
+
 def run_job(
     job: Job,                       # A cell
     held: list[Path] | None = None, # Takes the scratch folder, as long as this process has the cell
@@ -174,10 +178,9 @@ def run_job(
     kernel does, `filelock.Timeout` when another process has it."""
     done, held = job.folder/'done.json', [] if held is None else held
     with claim_cell(job.folder):
-        before = _held(job)
-        if before in (job.key, _but_targets(job.key)): return # with all targets it has the first ones
+        if _finished(job): return
         sweep_cell(job.folder)
-        if _but_targets(before) != job.key: done.unlink(missing_ok=True) # a first stage holds until the second is there
+        if _but_targets(_held(job)) != job.key: done.unlink(missing_ok=True) # a first stage holds until the second is there
         write_status(job.out, job.name, dict(state='running', phase='starting', pid=os.getpid()))
         started = time.time()
         try:
@@ -245,8 +248,9 @@ def main() -> int:
     while select.select([0], [], [], IDLE)[0]:
         if not (line := sys.stdin.readline()): return 0
         asked = json.loads(line)
-        if asked['load'] and loaded is None: loaded = load_libraries()
-        child, pipe = _in_child(Job(**asked['job']), bool(asked['load'] and loaded))
+        job = Job(**asked['job'])
+        if asked['load'] and loaded is None and not _finished(job): loaded = load_libraries()
+        child, pipe = _in_child(job, bool(asked['load'] and loaded))
         while (code := child.poll()) is None:
             if select.select([0], [], [], 0.05)[0]: return 1 # nothing but its end comes meanwhile
         os.close(pipe)
