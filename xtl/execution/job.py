@@ -180,7 +180,8 @@ def run_job(
     with claim_cell(job.folder):
         if _finished(job): return
         sweep_cell(job.folder)
-        if _but_targets(_held(job)) != job.key: done.unlink(missing_ok=True) # a first stage holds until the second is there
+        # a first stage holds until the second is there
+        if _but_targets(_held(job)) != job.key: done.unlink(missing_ok=True)
         write_status(job.out, job.name, dict(state='running', phase='starting', pid=os.getpid()))
         started = time.time()
         try:
