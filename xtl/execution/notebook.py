@@ -41,7 +41,8 @@ def _kernel(folder: Path, waiting: WaitingKernel | None):
     socket = str(folder/'kernel')
     sockets = dict(transport='ipc', ip=socket) if len(os.fsencode(socket)) <= SOCKET_NAME else {}
     kernel = AsyncKernelManager(kernel_name='python3', connection_file=str(folder/'kernel.json'), **sockets)
-    if waiting: kernel.provisioner = forked_provisioner(waiting, kernel)
+    if waiting and 'ipykernel_launcher' in kernel.kernel_spec.argv: # the kernel that people have may be another
+        kernel.provisioner = forked_provisioner(waiting, kernel)
     try:
         # a notebook of JupyterLab may have started this, but nobody looks into what it starts
         env = {name: value for name, value in os.environ.items() if name != 'JPY_SESSION_NAME'}
