@@ -110,6 +110,11 @@ def _draw(watched: Watched, stop: threading.Event) -> None:
         bars = Bars(progress)
         while not stop.wait(0.5): bars.show(watched.look())
 
+# %% ../../nbs/cli/30_run.ipynb #ec801554
+def _in_turn(work: dict, some: list) -> list:
+    "Cells in the order in which they shall begin: those without phase 2, the longest first, then the others as planned."
+    return sorted(some, key=lambda cell: 0.0 if cell.has_phase2 else -1 - work[cell.name].target)
+
 # %% ../../nbs/cli/30_run.ipynb #e59719ef
 def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:
     "Runs cells with bars or lines, results growing; adds how each ended to `outcomes`."
@@ -119,7 +124,7 @@ def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:
     from xtl.transfer.collected import collecting
     from xtl.transfer.results import stale_cells
     watched, stop, already = Watched(space, names), threading.Event(), len(outcomes)
-    jobs = [job(space, c) for c in cells(space.study) if c.name in names]
+    jobs = [job(space, c) for c in _in_turn(watched.work, cells(space.study)) if c.name in names]
     unseen = stale_cells(replace(space, kept=None), look=False) if space.kept is not None else names
     finished = [n for n in watched.work if n not in unseen]
     drawer = threading.Thread(target=_draw, args=(watched, stop), daemon=True)
