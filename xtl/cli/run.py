@@ -112,7 +112,7 @@ def _draw(watched: Watched, stop: threading.Event) -> None:
 
 # %% ../../nbs/cli/30_run.ipynb #ec801554
 def _in_turn(work: dict, some: list) -> list:
-    "Cells in the order in which they shall begin: those without phase 2, the longest first, then the others as planned."
+    "Cells in the order in which they begin: those without phase 2, the longest first, then the others as planned."
     return sorted(some, key=lambda cell: 0.0 if cell.has_phase2 else -1 - work[cell.name].target)
 
 # %% ../../nbs/cli/30_run.ipynb #e59719ef

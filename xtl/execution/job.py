@@ -169,6 +169,7 @@ def _finished(job: Job) -> bool:
     "Whether a cell has its results; with all targets it has the first ones."
     return _held(job) in (job.key, _but_targets(job.key))
 
+# %% ../../nbs/execution/20_job.ipynb #bd526b02
 def run_job(
     job: Job,                       # A cell
     held: list[Path] | None = None, # Takes the scratch folder, as long as this process has the cell
