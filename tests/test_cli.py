@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -241,6 +242,24 @@ def test_a_table_is_exported_as_csv(finished, here, tmp_path):
     code, _, err = here('export', out, '--csv', tmp_path/'x.csv', '--table', 'result')
     assert code == 2 and "did you mean 'results'?" in err
     assert here('export', tmp_path/'nowhere', '--csv', tmp_path/'x.csv')[0] == 2
+
+
+def test_cells_of_an_older_version_of_the_program_stay_in_the_tables_and_are_told(finished, here, tmp_path):
+    "A run would do them again, reading them must not."
+    from xtl.core.seals import seal
+    from xtl.report.findings import find
+    from xtl.report.words import caveats
+    out = tmp_path/'out'
+    shutil.copytree(finished[0]/'out', out)
+    before, cell = pd.read_parquet(out/'results.parquet'), out/'cells'/'none-r0'
+    (cell/'done.json').write_text(json.dumps(json.loads((cell/'done.json').read_text()) | {'code': 'older'}))
+    pd.read_parquet(cell/'results.parquet').assign(code='older').to_parquet(cell/'results.parquet')
+    seal(cell)
+    (out/'results.parquet').unlink()
+    assert here('export', out, '--csv', tmp_path/'results.csv')[0] == 0
+    table = pd.read_parquet(out/'results.parquet')
+    assert sorted(table.score) == sorted(before.score) and table.code.nunique() == 2
+    assert [s for s in caveats(find(out)) if s.startswith('2 versions of the program')]
 
 
 def test_finished_cells_are_skipped_and_changed_ones_run_again(finished, xtl):

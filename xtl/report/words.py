@@ -100,6 +100,7 @@ CAVEATS = dict(
     failed='{n} of {cells} failed; what would have been seen there is missing from all numbers.',
     waiting='{n} of {cells} had not finished when this was written.',
     unread='{have} no scores in the results table: {names}.',
+    versions='{n} versions of the program made these scores, so what sets cells apart can be the version.',
     left_out='{lack} some scores and {are} left out of the averages.',
     collapsed='{hold} a collapsed run. The answer sets them aside and says what it would be with them; figures '
               'and tables '
@@ -158,6 +159,8 @@ def _cell_caveats(found: Findings) -> list[str]:
     if len(unread):
         have = counted(len(unread), 'finished cell has', 'finished cells have')
         notes.append(CAVEATS['unread'].format(have=have, names=', '.join(unread.cell[:5])))
+    made_by = outcome.results.code.nunique() if 'code' in outcome.results else 1
+    if made_by > 1: notes.append(CAVEATS['versions'].format(n=made_by))
     if len(left_out):
         lack = counted(len(left_out), 'cell lacks', 'cells lack')
         notes.append(CAVEATS['left_out'].format(lack=lack, are='is' if len(left_out) == 1 else 'are'))
