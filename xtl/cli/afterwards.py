@@ -55,8 +55,8 @@ def opened(
 def up_to_date(
     out: Path, # Of a study that has been laid out
 ) -> None:
-    """Has its tables hold every cell that is finished by now, by whatever version of the program; a study that cannot be
-    written to stays as it is."""
+    """Has its tables hold every cell that is finished by now, by whatever version of the program; a study that cannot
+    be written to stays as it is."""
     from xtl.transfer.collected import collect
     if os.access(out, os.W_OK): readable(out, lambda out: collect(out, accept_code=True))
 
