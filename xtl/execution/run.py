@@ -30,7 +30,7 @@ def run_cells(
         resources = {'GPU': processes} if any('GPU' in w['resources'] for w in _workers(client)) else None
         at_once(_places(client, resources))
         def submit(i, wait):
-            return client.submit(execute_cell, jobs[i], limits, wait, key=f'{run}-{jobs[i].name}-{wait}', pure=False,
+            return client.submit(execute_cell, jobs[i], limits, wait, key=f'cell-{run}-{i}-{wait}', pure=False,
                                  priority=-i - wait*len(jobs), resources=resources)
         futures = {submit(i, False): i for i in range(len(jobs))}
         queue = as_completed(futures)
