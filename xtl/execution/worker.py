@@ -113,7 +113,6 @@ class CellServer:
     ) -> None:
         "Has a cell executed."
         self._code = None
-        self.said.truncate(0)
         with suppress(BrokenPipeError): # it may be dead already
             self.process.stdin.write(json.dumps(dict(job=asdict(job), load=load)) + '\n')
             self.process.stdin.flush()
@@ -169,7 +168,9 @@ def _attempt(job: Job, environment: dict, load: bool, limits: Limits, wanted: Ca
         code, last = server.poll(), server.last_word()
         kept = ended is None and server.process.poll() is None
     finally:
-        if kept: _idle.append((purpose, server))
+        if kept:
+            server.said.truncate(0) # its next cell has words of its own
+            _idle.append((purpose, server))
         else: forced = server.end()
     if forced or code not in (0, FAILED, CLAIMED, DIED):
         with suppress(Timeout), claim_cell(job.folder): sweep_cell(job.folder)
