@@ -218,7 +218,7 @@ def test_a_claim_about_text_is_judged_by_two_arms(done):
     (dict(mlm={'share': 1}), '`mlm.share` must be below 1'),
     (dict(mlm={'share': 0.2, 'languages': 'target'}), "did you mean 'targets'"),
     (dict(mlm={'exponent': 0.5}), 'has an effect only with an `mlm.share` above 0'),
-    (dict(mlm={'share': 0.2, 'languages': ['xx']}), '`mlm.languages` has an unknown language'),
+    (dict(mlm={'share': 0.2, 'languages': ['qqx']}), '`mlm.languages` has an unknown language'),
     (dict(mlm={'share': 0.2}, design=SMALL['design'] | {'n_tasks': [0]}), 'an intermediate task'),
     (dict(arms={'a': {'mlm': 0.2}}), '`arms: a`: `mlm` must be a mapping'),
     (dict(arms={'a': {'mlm': {'shares': 0.2}}}), "unknown setting in `mlm` 'shares'"),

@@ -64,7 +64,7 @@ def test_a_dictionary_says_its_language_and_has_labels_without_a_column():
     (JUDGED, dict(entailment=dict(heads=dict(words=dict(positive=1)))), 'has no `hypothesis`'),
     (JUDGED, dict(entailment=ABOUT | dict(labels=dict(lb=dict(a='eent')))), "has no name for 'b'"),
     (JUDGED, dict(entailment=ABOUT | dict(labels=dict(lb=dict(a='x', b='x')))), 'one name for two labels'),
-    (JUDGED, dict(entailment=ABOUT | dict(hypothesis=dict(xx='{label}'))), 'is no language'),
+    (JUDGED, dict(entailment=ABOUT | dict(hypothesis=dict(qqx='{label}'))), 'is no language'),
     (JUDGED, dict(entailment=ABOUT | dict(template='{label}')), 'entailment.template` is unknown')])
 def test_a_wrong_definition_is_told_in_a_line(given, change, says):
     with pytest.raises(UserError) as error: task_from('mine', given | change)
