@@ -19,18 +19,23 @@ def tiny(**changes):
     return kept | {k: kept.get(k, {}) | v if isinstance(v, dict) else v for k, v in changes.items()}
 
 
+def computed(space, chosen):
+    "Runs cells one after the other in this process and writes what they found."
+    from xtl.transfer.cell import run_cell
+    from xtl.transfer.results import write_cell
+    for cell in chosen: write_cell(space, cell, run_cell(space, cell))
+
+
 def finished(space, chosen=None):
     """A study that was laid out, with these cells, else all, run in this process and the tables collected; where it has
     two stages, and all cells the first, with those that go on."""
     from xtl.study.designs import cells
-    from xtl.transfer.cell import run_cell
     from xtl.transfer.collected import collect
-    from xtl.transfer.results import stale_cells, write_cell
+    from xtl.transfer.results import stale_cells
     from xtl.transfer.stages import decide
-    for cell in cells(space.study) if chosen is None else chosen: write_cell(space, cell, run_cell(space, cell))
+    computed(space, cells(space.study) if chosen is None else chosen)
     if (space := decide(space)).kept is not None:
         stale = stale_cells(space)
-        for cell in cells(space.study):
-            if cell.name in stale: write_cell(space, cell, run_cell(space, cell))
+        computed(space, [cell for cell in cells(space.study) if cell.name in stale])
     collect(space.out)
     return space

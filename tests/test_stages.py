@@ -5,7 +5,7 @@ from collections import namedtuple
 import pandas as pd
 import pytest
 import yaml
-from studies import finished, tiny
+from studies import computed, finished, tiny
 
 from xtl.cli.afterwards import outlook_text
 from xtl.core.errors import UserError
@@ -18,7 +18,7 @@ from xtl.study.presets import study_from
 from xtl.transfer.cell import run_cell
 from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out, open_workspace
-from xtl.transfer.results import GOES_ON, stale_cells, write_cell
+from xtl.transfer.results import GOES_ON, stale_cells
 from xtl.transfer.stages import decide
 
 Ended = namedtuple('Ended', 'cell state error')
@@ -88,10 +88,10 @@ class Killed(Exception): pass
 
 def test_a_run_stopped_between_and_within_the_stages_ends_with_the_same_tables(whole, tmp_path):
     space = laid_out(study(), tmp_path/'stopped')
-    for cell in cells(space.study)[:4]: write_cell(space, cell, run_cell(space, cell))
+    computed(space, cells(space.study)[:4])
     assert decide(space).kept is None
     space = laid_out(study(), tmp_path/'stopped')
-    for cell in cells(space.study)[4:]: write_cell(space, cell, run_cell(space, cell))
+    computed(space, cells(space.study)[4:])
     assert encoders(space) == 6 # none is thrown away before it is known who needs it
     collect(space.out)
     assert set(scored(space)) == {'tatoeba'}
@@ -156,10 +156,9 @@ def test_status_and_report_say_what_was_not_run_and_what_choosing_does(whole, he
 
 def in_process(space, names, cluster, limits, outcomes):
     "What `xtl run` does with cells, in this process."
-    for cell in cells(space.study):
-        if cell.name not in names: continue
-        write_cell(space, cell, run_cell(space, cell))
-        outcomes.append(Ended(cell.name, 'done', ''))
+    chosen = [cell for cell in cells(space.study) if cell.name in names]
+    computed(space, chosen)
+    outcomes += [Ended(cell.name, 'done', '') for cell in chosen]
 
 
 def test_the_command_runs_both_stages_and_a_second_time_nothing(tmp_path, here, monkeypatch):

@@ -1,5 +1,4 @@
 "Keys that cannot forget, and damage that is found: each module touched in turn, each kind of file of the store and of the cells changed in turn."
-from pathlib import Path
 import ast
 import json
 import re
@@ -7,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from studies import finished
 
 from xtl.core import code
 from xtl.core.code import PACKAGE, code_version
@@ -18,10 +19,8 @@ from xtl.core.files import read_json
 from xtl.core.seals import damage
 from xtl.study.designs import cells
 from xtl.study.presets import read_study
-from xtl.transfer.cell import run_cell
 from xtl.transfer.layout import lay_out
-from xtl.transfer.collected import collect
-from xtl.transfer.results import TABLES, stale_cells, write_cell
+from xtl.transfer.results import TABLES, stale_cells
 
 STEPS = {'world': 'xtl.world.once', 'rows': 'xtl.data.tokenised', 'trunk, cooldown': 'xtl.transfer.phase2', 'learned': 'xtl.transfer.learned',
          'target': 'xtl.transfer.phase3', 'cell': 'xtl.transfer.tables'}
@@ -113,9 +112,7 @@ def whole(tmp_path_factory, written_world):
 def run(space):
     "Runs what is stale and collects, as `xtl run` does."
     stale = stale_cells(space)
-    for cell in cells(space.study):
-        if cell.name in stale: write_cell(space, cell, run_cell(space, cell))
-    collect(space.out)
+    finished(space, [cell for cell in cells(space.study) if cell.name in stale])
     return {name: pd.read_parquet(space.out/f'{name}.parquet') for name in TABLES}
 
 

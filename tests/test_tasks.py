@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from studies import finished
 
 from xtl.cli.main import answer
 from xtl.core.errors import UserError
@@ -15,10 +16,7 @@ from xtl.tasks.definitions import define, task_from
 from xtl.tasks.languages import LANGUAGES, language
 from xtl.tasks.packs import PACKS
 from xtl.tasks.paper import task
-from xtl.transfer.cell import run_cell
 from xtl.transfer.layout import lay_out, open_workspace
-from xtl.transfer.collected import collect
-from xtl.transfer.results import write_cell
 
 RIGHT = """tasks:
   mine:
@@ -177,8 +175,7 @@ def own_study(folder, **design):
 
 def ran(space):
     "Every cell of a study, in this process; its tables."
-    for cell in cells(space.study): write_cell(space, cell, run_cell(space, cell))
-    collect(space.out)
+    finished(space)
     return {n: pd.read_parquet(space.out/f'{n}.parquet') for n in ('results', 'intermediate')}
 
 

@@ -95,14 +95,17 @@ def option_text(
 # %% ../../nbs/cli/19_cheaper.ipynb #77dc2da2
 RANK = 8 # Of adapters, as LoRA's authors found to be enough
 
+def _of_phase3(ahead: Ahead, changed) -> Total:
+    "What a study costs whose phase 3 has changed. Raises `UserError` for adapters that cannot be had."
+    from xtl.study.plan import target_costs
+    three = phase_shapes(changed, ahead.shape)[1]
+    costs = target_costs(changed, lambda t: ahead.epoch(t, three)[1])
+    return total_of(changed, costs, ahead.shape, beside_ahead(changed, three))
+
 def _shorter(ahead: Ahead) -> Cut:
     "Half of phase 3."
-    from xtl.study.plan import target_costs
-    study, three = ahead.study, phase_shapes(ahead.study, ahead.shape)[1]
-    (setting, value), = shorter_phase3(study).items()
-    changed = study.but(phase3={setting: value})
-    costs = target_costs(changed, lambda t: ahead.epoch(t, three)[1])
-    total = total_of(changed, costs, ahead.shape, beside_ahead(changed, three))
+    (setting, value), = shorter_phase3(ahead.study).items()
+    total = _of_phase3(ahead, ahead.study.but(phase3={setting: value}))
     return Cut('half as long a phase 3', option_text(f'phase3.{setting}', value), total)
 
 # %% ../../nbs/cli/19_cheaper.ipynb #4309a17f
@@ -136,13 +139,9 @@ def _staged(ahead: Ahead, beside: dict) -> Cut | None:
 # %% ../../nbs/cli/19_cheaper.ipynb #04ba5318
 def _adapted(ahead: Ahead) -> Cut:
     "Adapters in phase 3."
-    from xtl.study.plan import target_costs
     what, option = 'adapters (LoRA) in phase 3', option_text('lora.rank', RANK)
-    changed = ahead.study.but(lora=dict(rank=RANK, phases=('phase3',)))
-    try: three = phase_shapes(changed, ahead.shape)[1]
+    try: return Cut(what, option, _of_phase3(ahead, ahead.study.but(lora=dict(rank=RANK, phases=('phase3',)))))
     except UserError as error: return Cut(what, option, why=str(error))
-    costs = target_costs(changed, lambda t: ahead.epoch(t, three)[1])
-    return Cut(what, option, total_of(changed, costs, ahead.shape, beside_ahead(changed, three)))
 
 # %% ../../nbs/cli/19_cheaper.ipynb #3c83b262
 def cuts(

@@ -75,8 +75,6 @@ def threads() -> list[str]:
 
 def load_libraries() -> bool: # Whether this process may fork kernels
     "Loads what the notebook of a cell needs."
-    # the schema of notebooks has no such addresses, and reading their grammar takes two seconds
-    sys.modules.setdefault('rfc3987_syntax', None)
     for name in LIBRARIES: import_module(name)
     return len(threads()) == 1 and not import_module('torch').accelerator.is_available()
 

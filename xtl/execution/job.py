@@ -165,9 +165,9 @@ def _held(job: Job) -> dict:
 
 def _but_targets(key: dict) -> dict: return {k: v for k, v in key.items() if k != 'targets'} # of a first stage
 
-def _finished(job: Job) -> bool:
-    "Whether a cell has its results; with all targets it has the first ones."
-    return _held(job) in (job.key, _but_targets(job.key))
+def _serves(held: dict, job: Job) -> bool:
+    "Whether results of that key are a cell's; with all targets it has the first ones."
+    return held in (job.key, _but_targets(job.key))
 
 # %% ../../nbs/execution/20_job.ipynb #bd526b02
 def run_job(
@@ -179,10 +179,11 @@ def run_job(
     kernel does, `filelock.Timeout` when another process has it."""
     done, held = job.folder/'done.json', [] if held is None else held
     with claim_cell(job.folder):
-        if _finished(job): return
+        before = _held(job)
+        if _serves(before, job): return
         sweep_cell(job.folder)
         # a first stage holds until the second is there
-        if _but_targets(_held(job)) != job.key: done.unlink(missing_ok=True)
+        if _but_targets(before) != job.key: done.unlink(missing_ok=True)
         write_status(job.out, job.name, dict(state='running', phase='starting', pid=os.getpid()))
         started = time.time()
         try:
@@ -244,14 +245,15 @@ def main() -> int:
     """`python -m xtl.execution.job`: executes cells one after the other. Each comes as a line of JSON on standard
     input, with `job` and whether to load the libraries for it (`load`); its return code goes to standard output, a line
     each. Ends with standard input, and so does the cell; or, by `DIED`, when nothing has come for a time."""
-    sys.modules.setdefault('rfc3987_syntax', None) # as `load_libraries` does
+    # the schema of notebooks has no such addresses, and reading their grammar takes two seconds
+    sys.modules.setdefault('rfc3987_syntax', None)
     said, loaded = os.dup(1), None
     os.dup2(2, 1) # what a library prints is no answer
     while select.select([0], [], [], IDLE)[0]:
         if not (line := sys.stdin.readline()): return 0
         asked = json.loads(line)
         job = Job(**asked['job'])
-        if asked['load'] and loaded is None and not _finished(job): loaded = load_libraries()
+        if asked['load'] and loaded is None and not _serves(_held(job), job): loaded = load_libraries()
         child, pipe = _in_child(job, bool(asked['load'] and loaded))
         while (code := child.poll()) is None:
             if select.select([0], [], [], 0.05)[0]: return 1 # nothing but its end comes meanwhile
