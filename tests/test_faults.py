@@ -80,10 +80,11 @@ def wait_for_cells(run, parent=None):
     time.sleep(1)
 
 
-def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, out, tmp_path, xtl, capsys):
-    "By each signal in turn, on one folder; then it is run to its end."
-    tmp = tmp_path/'tmp'
+def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(out, tmp_path, xtl, capsys):
+    "By each signal in turn, on one folder; then it is run to its end. Of six cells some are left for the last signal."
+    tmp, study = tmp_path/'tmp', tmp_path/'tiny.yaml'
     tmp.mkdir()
+    study.write_text(yaml.safe_dump(STUDY | {'design': STUDY['design'] | {'seeds': [0, 1]}}))
     for how, workers in ((signal.SIGTERM, 2), (signal.SIGINT, 1), (signal.SIGHUP, 1), (signal.SIGKILL, 2)):
         run = begin('run', study, '--out', out, '--workers', workers, TMPDIR=str(tmp))
         wait_for_cells(run)
@@ -102,7 +103,7 @@ def test_a_stopped_run_leaves_no_process_nor_folder_and_goes_on(study, out, tmp_
         assert '0 running' in text and 'was stopped' in text
     code, text, err = xtl('run', study, '--out', out, TMPDIR=str(tmp))
     assert code == 0, err
-    assert pd.read_parquet(out/'results.parquet').cell.nunique() == 3
+    assert pd.read_parquet(out/'results.parquet').cell.nunique() == 6
     assert not list(out.rglob('*.part')) and not list(out.rglob('.scratch.*')) and temporary(tmp) == []
 
 

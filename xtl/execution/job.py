@@ -255,10 +255,14 @@ def main() -> int:
         job = Job(**asked['job'])
         if asked['load'] and loaded is None and not _serves(_held(job), job): loaded = load_libraries()
         child, pipe = _in_child(job, bool(asked['load'] and loaded))
-        while (code := child.poll()) is None:
-            if select.select([0], [], [], 0.05)[0]: return 1 # nothing but its end comes meanwhile
-        os.close(pipe)
+        try:
+            while (code := child.poll()) is None:
+                if select.select([0], [], [], 0.05)[0]: return 1 # nothing but its end comes meanwhile
+        finally: os.close(pipe)
         os.write(said, f'{code}\n'.encode())
     return DIED
 
-if __name__ == '__main__' and '__file__' in globals(): sys.exit(main()) # no file: a notebook
+if __name__ == '__main__' and '__file__' in globals(): # no file: a notebook
+    code = main()
+    sys.stderr.flush()
+    os._exit(code) # taking all the libraries down in order takes seconds, and whoever stops a run waits for it
