@@ -10,6 +10,7 @@ __all__ = ['UNTRUSTED', 'PAGE', 'ENTRY', 'QUARTO_HINT', 'SOURCE_LINK', 'template
 
 # %% ../../nbs/report/90_page.ipynb #d569a7d0
 import html, json, re, shutil, subprocess, sys, zipfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -198,11 +199,13 @@ def render(
     Raises `UserError` when there is no such folder."""
     out = Path(out).resolve()
     if not out.is_dir(): raise UserError(f'no run at {out}: give the folder that `xtl run` wrote')
-    notebook = fill(template_folder()/'report.ipynb', out, out/'report'/'index.ipynb')
+    with ThreadPoolExecutor(1) as beside: # the report is executed by another process
+        cells = beside.submit(cell_pages, out)
+        notebook = fill(template_folder()/'report.ipynb', out, out/'report'/'index.ipynb')
+    cells.result()
     quarto, page = shutil.which('quarto'), out/'report'/'index.html'
     text = quarto_page(notebook) if quarto else single_page(notebook)
     with write_aside(page) as aside: aside.write_text(text, encoding='utf-8')
-    cell_pages(out)
     if not quarto: print(QUARTO_HINT.format(so='the report is one plain HTML page'))
     return page
 
