@@ -177,10 +177,9 @@ def hours_text(
 def _power(study, pilot: str | None) -> str:
     "The differences that the design can detect, with the noise of a pilot or an assumed one; why none, if not asked."
     from xtl.analysis.panel import score_panel
-    from xtl.analysis.power import noise_of, planned_design, power_text
-    from xtl.analysis.simulation import Noise
+    from xtl.analysis.power import assumed_noise, noise_of, planned_design, power_text
     from xtl.analysis.tables import read_outcome
-    try: design, noise = planned_design(study), Noise()
+    try: design, (noise, where) = planned_design(study), assumed_noise(study)
     except UserError as error:
         if pilot: raise
         return f'power: {error}'
@@ -189,9 +188,9 @@ def _power(study, pilot: str | None) -> str:
         if not len(outcome.results):
             instead = "give the folder of a finished run, or 'assumed'"
             raise UserError(f"no results in '{pilot}' to take the noise from; {instead}")
-        noise = noise_of(score_panel(outcome.results, outcome.source))
+        noise, where = noise_of(score_panel(outcome.results, outcome.source)), f'as in {pilot}'
     whole = '\n  of all points, though the second stage compares fewer' if study.design.stages else ''
-    return power_text(design, noise) + whole
+    return power_text(design, noise, where) + whole
 
 # %% ../../nbs/cli/20_plan.ipynb #c507f985
 Device = Annotated[Optional[str], typer.Option('--device', metavar='NAME', help=(

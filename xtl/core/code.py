@@ -16,49 +16,55 @@ from .errors import fingerprint
 
 # %% ../../nbs/core/30_code.ipynb #0fcceb77
 PACKAGE = Path(str(files('xtl'))) # Where the package's modules are
+_DOCUMENTED = {ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef}
 
-def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    "A module and all its statements; no expressions, most of a tree, which hold neither imports nor docstrings."
-    waiting = [tree]
+def _docstring(node: ast.AST) -> bool:
+    "Whether the body of a module, class or function begins with one."
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+def _read(
+    source: str, # Of a module
+) -> tuple[str, list[ast.Import | ast.ImportFrom]]:
+    "A digest of the syntax tree without docstrings, and its imports: one walk, in half the time of `ast.dump`."
+    lines, imports, waiting = [], [], [ast.parse(source)]
     while waiting:
-        yield (node := waiting.pop())
-        for name in ('body', 'orelse', 'finalbody', 'handlers', 'cases'): waiting += getattr(node, name, ())
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in _statements(tree):
-        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)): continue
-        first = node.body[0] if node.body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = node.body[1:]
-    return tree
-
-def _digest(tree: ast.Module) -> str: return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+        node = waiting.pop()
+        if (kind := type(node)) in _DOCUMENTED and _docstring(node): node.body = node.body[1:]
+        if kind in (ast.Import, ast.ImportFrom): imports.append(node)
+        if isinstance(node, ast.AST):
+            lines.append(kind.__name__)
+            waiting += [getattr(node, name, None) for name in node._fields]
+        elif kind is list:
+            lines.append(f'[{len(node)}]')
+            waiting += node
+        else: lines.append(repr(node))
+    return hashlib.sha256('\n'.join(lines).encode(errors='surrogatepass')).hexdigest(), imports
 
 def source_digest(
     source: str, # Of a module
 ) -> str:        # 64 hexadecimal digits
     "A digest of what a source runs. Raises `SyntaxError` for what is no Python."
-    return _digest(ast.parse(source))
+    return _read(source)[0]
 
 # %% ../../nbs/core/30_code.ipynb #898ad571
-def _imported(tree: ast.Module, path: Path, package: Path) -> Iterator[Path]:
-    "The files of the package that a module names in its imports; some may not exist."
-    for node in _statements(tree):
+def _imported(imports: list, path: Path, package: Path) -> Iterator[Path]:
+    "The files of the package that a module's imports name; some may not exist."
+    for node in imports:
         if isinstance(node, ast.Import): places = [a.name.split('.') for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             up = path.parents[node.level - 1].relative_to(package.parent).parts if node.level else ()
             base = [*up, *(node.module.split('.') if node.module else [])]
             places = [base] + [[*base, a.name] for a in node.names]
-        else: continue
         inside = [p for p in places if len(p) > 1 and p[0] == package.name]
         yield from (package.parent.joinpath(*p).with_suffix('.py') for p in inside)
 
 @cache
 def _looked_at(path: Path, package: Path) -> tuple[str, tuple[Path, ...]]:
     "A module's digest, and the modules that it imports."
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    found = {p for p in _imported(tree, path, package) if p.is_file()}
-    return _digest(tree), tuple(sorted(found))
+    digest, imports = _read(path.read_text(encoding='utf-8'))
+    found = {p for p in _imported(imports, path, package) if p.is_file()}
+    return digest, tuple(sorted(found))
 
 def reachable(
     path: Path,              # File of a module
