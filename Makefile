@@ -26,11 +26,12 @@ report: install
 	xtl report $(OUT)
 	@echo "The report: $(abspath $(OUT))/report/index.html"
 
+# Three at a time on two cores, because many wait for the processes that they start
 test: export XTL_WORLD = $(abspath $(VENV))/world
 test: install
 	ruff check
-	nbdev_test --n_workers 2 --do_print --path nbs
-	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) tests
+	nbdev_test --n_workers 3 --do_print --path nbs
+	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) tests
 
 lab: install
 	jupyter lab --notebook-dir .
