@@ -55,6 +55,15 @@ def outcome(folder):
     return timeless(json.loads((folder/'run.json').read_text())), pd.read_parquet(folder/'scores.parquet').to_dict('records'), files
 
 
+def test_targets_of_one_training_score_what_each_scores_alone(tmp_path):
+    "XQuAD and MLQA are trained on the same rows, once; each in a study by itself has the same scores, to the bit."
+    def scores(*targets):
+        folder = target_run(lay_out(small('-'.join(targets), targets), tmp_path/'-'.join(targets)), targets, None, 6e9, 0)
+        return pd.read_parquet(folder/'scores.parquet').set_index(['target', 'language', 'metric']).score.sort_index()
+    together = scores('xquad', 'mlqa')
+    for target in ('xquad', 'mlqa'): pd.testing.assert_series_equal(together[[target]], scores(target), check_exact=True)
+
+
 class Killed(BaseException): pass
 
 
