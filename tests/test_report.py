@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from nbformat.reader import NotJSONError
 from xtl.core.errors import UserError
 from xtl.core.files import write_json
 from xtl.report.findings import encoder_kind, find
@@ -92,6 +93,12 @@ def test_empty_study_says_that_there_are_no_scores(tmp_path):
     page = render(tmp_path).read_text()
     assert 'No cell of this study has scores yet' in page and page.count('xtl-missing') > 10
     assert page.startswith('<!DOCTYPE html>') and '<figure' not in page
+
+def test_a_cell_whose_notebook_is_damaged_costs_its_page_and_not_the_report(tmp_path):
+    (tmp_path/'cells'/'one').mkdir(parents=True)
+    (tmp_path/'cells'/'one'/'cell.ipynb').write_text('{')
+    with pytest.raises(NotJSONError): render(tmp_path)
+    assert '</html>' in (tmp_path/'report'/'index.html').read_text()
 
 @pytest.mark.parametrize('control', ['none', 'target-only', 'intermediate'])
 def test_one_cell_is_reported_and_what_is_missing_is_said(tmp_path, control):

@@ -39,7 +39,7 @@ def _read(
             lines.append(f'[{len(node)}]')
             waiting += node
         else: lines.append(repr(node))
-    return hashlib.sha256('\n'.join(lines).encode(errors='surrogatepass')).hexdigest(), imports
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest(), imports
 
 def source_digest(
     source: str, # Of a module

@@ -202,10 +202,10 @@ def render(
     with ThreadPoolExecutor(1) as beside: # the report is executed by another process
         cells = beside.submit(cell_pages, out)
         notebook = fill(template_folder()/'report.ipynb', out, out/'report'/'index.ipynb')
-    cells.result()
     quarto, page = shutil.which('quarto'), out/'report'/'index.html'
     text = quarto_page(notebook) if quarto else single_page(notebook)
     with write_aside(page) as aside: aside.write_text(text, encoding='utf-8')
+    cells.result() # raises what kept a page from being written, now that the report is there
     if not quarto: print(QUARTO_HINT.format(so='the report is one plain HTML page'))
     return page
 
