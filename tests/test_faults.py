@@ -210,6 +210,31 @@ def test_the_keys_of_a_cluster_are_read_by_its_user_alone(tmp_path, monkeypatch)
     assert not keys.exists()
 
 
+WRITES_ON = """
+import os, sys
+from pathlib import Path
+from threading import Thread
+from xtl.execution.job import Job, _end_with, _noted, claim_cell
+from xtl.execution.scratch import scratch_folder
+job = Job(sys.argv[1], 'cell', {}, {})
+reads, writes = os.pipe()
+held = []
+with claim_cell(job.folder), _noted(held, job.folder), scratch_folder(job.folder) as scratch, _noted(held, scratch):
+    Thread(target=_end_with, args=(reads, job, held), daemon=True).start()
+    os.close(writes)
+    while True: (job.folder/'.cell.ipynb.1.abc.part').write_text('a notebook')
+"""
+
+def test_a_cell_that_is_ended_while_it_writes_leaves_no_part(tmp_path):
+    for i in range(3):
+        folder = tmp_path/str(i)/'cells'/'cell'
+        ended = subprocess.run([sys.executable, '-c', WRITES_ON, str(tmp_path/str(i))], env=os.environ | {'TMPDIR': str(tmp_path)}, timeout=60)
+        assert ended.returncode == 1
+        while claimed(tmp_path/str(i), 'cell'): time.sleep(0.01) # by the process that tidies up
+        assert sorted(p.name for p in folder.iterdir()) == ['.claim', 'cell.ipynb']
+    assert not list(tmp_path.glob('xtl-*'))
+
+
 def test_a_study_survives_kills_and_a_second_run():
     "The short form of `python tests/chaos.py`."
     chaos(cells=5, kills=3, workers=(), compared=0, pause=2.5)

@@ -137,8 +137,13 @@ def claimed(
 def sweep_cell(
     folder: Path, # Of the cell, which the caller has claimed
 ) -> None:
-    "Clears what processes of a cell left that were killed; a notebook that one of them was executing is kept."
-    for part in sorted(folder.glob('.cell.ipynb.*.part'), key=os.path.getmtime): os.replace(part, folder/'cell.ipynb')
+    """Clears what processes of a cell left that were killed; a notebook that one of them was executing is kept, but
+    where the results are whole and have theirs."""
+    notebook, whole = folder/'cell.ipynb', damage(folder) is None
+    begun = sorted(folder.glob('.cell.ipynb.*.part'), key=os.path.getmtime)
+    if begun and not (whole and notebook.exists()):
+        os.replace(begun[-1], notebook)
+        if whole: seal(folder)
     for part in folder.glob('.*.part'): shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
     sweep_scratch(folder)
 
@@ -163,6 +168,13 @@ def _held(job: Job) -> dict:
     done = job.folder/'done.json'
     return read_json(done) if done.exists() and damage(job.folder) is None else {}
 
+@contextmanager
+def _noted(held: list[Path], path: Path) -> Iterator[None]:
+    "Notes what this process has and would have to tidy up, as long as the block."
+    held.append(path)
+    try: yield
+    finally: held.remove(path)
+
 def _but_targets(key: dict) -> dict: return {k: v for k, v in key.items() if k != 'targets'} # of a first stage
 
 def _serves(held: dict, job: Job) -> bool:
@@ -172,47 +184,54 @@ def _serves(held: dict, job: Job) -> bool:
 # %% ../../nbs/execution/20_job.ipynb #bd526b02
 def run_job(
     job: Job,                       # A cell
-    held: list[Path] | None = None, # Takes the scratch folder, as long as this process has the cell
+    held: list[Path] | None = None, # Takes the cell's folder and the scratch folder while this process has them
     waiting: WaitingKernel | None = None, # Becomes the notebook's kernel; none: a new process
 ) -> None:
     """Executes a cell's notebook unless it is finished. Raises `NotebookFailed` when it fails, `KernelDied` when its
     kernel does, `filelock.Timeout` when another process has it."""
     done, held = job.folder/'done.json', [] if held is None else held
-    with claim_cell(job.folder):
+    with claim_cell(job.folder), _noted(held, job.folder):
+        sweep_cell(job.folder)
         before = _held(job)
         if _serves(before, job): return
-        sweep_cell(job.folder)
         # a first stage holds until the second is there
         if _but_targets(before) != job.key: done.unlink(missing_ok=True)
         write_status(job.out, job.name, dict(state='running', phase='starting', pid=os.getpid()))
         started = time.time()
         try:
-            with _scratch(job.folder) as scratch:
-                held.append(scratch)
+            with _scratch(job.folder) as scratch, _noted(held, scratch):
                 execute_notebook(template('experiments/cell.ipynb'), job.folder/'cell.ipynb', job.parameters,
                                  waiting=waiting)
         except NotebookFailed as error:
             failed = dict(state='failed', error=str(error), notebook=f'cells/{job.name}/cell.ipynb')
             write_status(job.out, job.name, failed)
             raise
-        finally:
-            held.clear()
-            sweep_cell(job.folder)
+        finally: sweep_cell(job.folder)
         seal(job.folder) # with the notebook, which is there only now
         parts = read_status(job.out, job.name).get('parts', {})
         write_status(job.out, job.name, dict(state='done', seconds=time.time() - started, parts=parts))
 
 # %% ../../nbs/execution/20_job.ipynb #b481eed5
 def _end_with(pipe: int, job: Job, held: list[Path]) -> None:
-    "Waits for the end of a pipe; then ends the kernel and this process, and removes what they left."
+    "Waits for the end of a pipe; then ends the kernel and this process, and has what they left removed."
     import psutil
     while os.read(pipe, 1): pass
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess): child.kill()
-    for scratch in list(held):
-        sweep_cell(job.folder)
-        drop_scratch(job.folder, scratch)
-    os._exit(1)
+    try:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess): child.kill()
+        _tidied_after(job, held)
+    finally: os._exit(1)
+
+def _tidied_after(job: Job, held: list[Path]) -> None:
+    "Ends this process and goes on as its child: it has the claim too, and no other thread, which would still write."
+    import warnings
+    warnings.simplefilter('ignore', DeprecationWarning) # of forking a process with threads
+    ended, lives = os.pipe()
+    if os.fork(): os._exit(1)
+    os.close(lives)
+    os.read(ended, 1)
+    if held: sweep_cell(job.folder)
+    for scratch in held[1:]: drop_scratch(job.folder, scratch)
 
 def _executed(job: Job, pipe: int, loaded: bool) -> int:
     "Executes a cell, with a kernel of this process where the libraries are loaded; 0 when finished, else a code above."
