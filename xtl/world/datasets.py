@@ -200,7 +200,7 @@ def _coin_row(item, code, rng, i): return dict(text=statement(Voice(code, rng), 
 
 # %% ../../nbs/world/60_datasets.ipynb #7200caa3
 _MADE = 'mnli qqp squad2 squad hellaswag ccg cosmosqa csqa pawsx udpos panx tydiqa'.split()
-TRAINING = {task: min(1200, round(TRAINING_ROWS[task]/50)) for task in _MADE} # Rows of each task in the world
+TRAINING = {task: min(1200, round(TRAINING_ROWS[task]/100)) for task in _MADE} # Rows of each task in the world
 
 # %% ../../nbs/world/60_datasets.ipynb #e9896714
 def _nli_tables(seed: int) -> list[tuple]:
