@@ -31,11 +31,12 @@ def finished(space, chosen=None):
     two stages, and all cells the first, with those that go on."""
     from xtl.study.designs import cells
     from xtl.transfer.collected import collect
-    from xtl.transfer.results import stale_cells
+    from xtl.transfer.results import leave_phase2, stale_cells
     from xtl.transfer.stages import decide
     computed(space, cells(space.study) if chosen is None else chosen)
     if (space := decide(space)).kept is not None:
         stale = stale_cells(space)
         computed(space, [cell for cell in cells(space.study) if cell.name in stale])
+        leave_phase2(space.out)
     collect(space.out)
     return space

@@ -27,7 +27,7 @@ Ended = namedtuple('Ended', 'cell state error')
 def study(name='staged', keep=0.5, **design):
     "A staged study as a user writes it: seven cells, of four points and a control."
     stages = {'first': ['tatoeba'], 'keep': keep}
-    design = {'targets': ['xnli', 'tatoeba'], 'budgets': [2e9, 4e9], 'n_tasks': [0, 1, 2], 'subset_count': 2, 'controls': ['none'], 'stages': stages} | design
+    design = {'targets': ['xnli', 'tatoeba'], 'budgets': [3e9, 1.5e10], 'n_tasks': [0, 1, 2], 'subset_count': 2, 'controls': ['none'], 'stages': stages} | design
     return tiny(name=name, design=design, data={'languages': ['qab'], 'max_test': 40}, phase3={'target_flops': 2e9})
 
 

@@ -149,7 +149,7 @@ def costs_ahead(
     from xtl.transfer.workspace import epoch_cost
     shape = Shape(*ENCODERS[n]) if (n := study.encoder.name) in ENCODERS else check_fit(study)
     used, trained = used_tasks(study), [t for t in study.design.targets if task(t).train]
-    of_targets, (two, three) = trained if study.phase3.target_flops is None else (), phase_shapes(study, shape)
+    of_targets, (two, three) = [t for t in trained if study.phase3.in_epochs(task(t))], phase_shapes(study, shape)
     counted = study.data.source == 'mini' or (study.design.budget_unit == 'epochs' and study.data.source != 'hub')
     names = dict.fromkeys([*used, *of_targets])
     rows = _prepared_rows(study, [t for t in names if counted or t not in PUBLISHED])

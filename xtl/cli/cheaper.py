@@ -44,12 +44,12 @@ def shorter_phase3(
     study, # A `Study`
     share: float = 0.5, # Of its length now
 ) -> dict: # Settings of `phase3`
-    "What makes phase 3 shorter: `target_flops`, or the epochs of the recipes, by head where its targets agree."
+    "What makes phase 3 shorter: `target_flops` and the epochs of the recipes, by head where its targets agree."
     from xtl.tasks.paper import task
     from xtl.tasks.recipes import recipe
     how, heads = study.phase3, {}
-    if how.target_flops: return dict(target_flops=how.target_flops*share)
-    for name in (t for t in study.design.targets if task(t).train): heads.setdefault(task(name).head, []).append(name)
+    for name in (t for t in study.design.targets if task(t).train and how.in_epochs(task(t))):
+        heads.setdefault(task(name).head, []).append(name)
     changed = {key: dict(values) for key, values in how.recipes.items()}
     for head, names in heads.items():
         epochs = {n: share*recipe(task(n), how.recipe, how.recipes).epochs for n in names}
@@ -57,7 +57,8 @@ def shorter_phase3(
         for key in [head] if alike else names:
             number = epochs[names[0] if alike else key]
             changed.setdefault(key, {})['epochs'] = int(number) if number % 1 == 0 else number
-    return dict(recipes=changed)
+    flops = dict(target_flops=how.target_flops*share) if how.target_flops else {}
+    return flops | (dict(recipes=changed) if heads else {})
 
 # %% ../../nbs/cli/19_cheaper.ipynb #270e4cbe
 def stages_cost_text(

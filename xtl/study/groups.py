@@ -189,13 +189,21 @@ class Phase3(Group):
     recipes: Annotated[dict[str, dict], AfterValidator(_recipes)] = field(default_factory=dict)
     # Target -> its training rows in more languages, which share its compute; as `mixture.translate`
     translate: Translations = field(default_factory=dict)
-    target_flops: Positive | None = None # Executed operations a target; null: its recipe's epochs
+    # Executed operations a target; null, and for targets whose `recipes` say `epochs`: its recipe's epochs
+    target_flops: Positive | None = None
     # The state that is scored: 'last', or 'english-dev', the best by validation rows of the source language
     select: Literal['last', 'english-dev'] = 'last'
     checkpoints: Annotated[Count, Field(ge=2)] = 5 # States compared, the last among them ('english-dev')
     # Rows of each language that phase 3 then goes on with, drawn by seed: 0 is zero-shot, which is always scored
     shots: Shots = (0,)
     shot_epochs: Positive = 10.0 # Passes over these rows
+
+    def in_epochs(self,
+                  task, # A `Task` that is trained
+    ) -> bool: # Else in operations
+        "Whether a target's own phase 3 is counted in epochs."
+        of_recipe = any('epochs' in self.recipes.get(key, {}) for key in ('all', task.head, task.name))
+        return of_recipe or self.target_flops is None
 
 # %% ../../nbs/study/09_groups.ipynb #74c6043e
 @dataclass(frozen=True, config=CHECKED)

@@ -40,10 +40,10 @@ def target_costs(
     study: Study,                    # The study
     epoch: Callable[[str], float],   # Target -> operations of one epoch of its training rows
 ) -> dict[str, float]: # Target -> operations of its own phase 3; 0 for retrieval
-    "What each target's own phase 3 costs: the study's `target_flops`, or its recipe's epochs."
+    "What each target's own phase 3 costs: its recipe's epochs, or the study's `target_flops`."
     how = study.phase3
     def cost(name):
-        if how.target_flops is not None: return how.target_flops
+        if not how.in_epochs(task(name)): return how.target_flops
         return recipe(task(name), how.recipe, how.recipes).epochs*epoch(name)
     return {t: cost(t) if task(t).train else 0.0 for t in study.design.targets}
 

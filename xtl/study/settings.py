@@ -45,6 +45,8 @@ def _from_hub(study) -> bool:
     name = study.encoder.name
     return name != 'mini' and not Path(name).expanduser().exists() and not name.startswith(('/', './', '../', '~'))
 
+def _trained(study) -> list[Task]: return [t for t in map(task, study.design.targets) if t.train]
+
 WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has an effect, and when that is in words
     ('mixture.cap', lambda s: s.mixture.sampling == 'capped', '`mixture.sampling: capped`'),
     ('mixture.temperature', lambda s: s.mixture.sampling == 'temperature', '`mixture.sampling: temperature`'),
@@ -61,8 +63,9 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('design.budgets', lambda s: has_budgets(s.design), 'a cell that has a budget'),
     ('design.budget_unit', lambda s: any(s.design.n_tasks), 'an intermediate task'),
     ('retrieval.special_tokens', lambda s: s.retrieval.pooling == 'mean', '`retrieval.pooling: mean`'),
-    ('phase3.select', lambda s: any(task(t).train for t in s.design.targets), 'a target that is trained'),
-    ('phase3.shots', lambda s: any(task(t).train for t in s.design.targets), 'a target that is trained'),
+    ('phase3.target_flops', lambda s: not all(s.phase3.in_epochs(t) for t in _trained(s)) or not _trained(s),
+     'a target for which `phase3.recipes` do not say `epochs`'),
+    *((f'phase3.{name}', _trained, 'a target that is trained') for name in ('select', 'shots')),
     ('phase3.shot_epochs', lambda s: any(s.phase3.shots), 'a number above 0 in `phase3.shots`'),
     ('phase3.checkpoints', lambda s: s.phase3.select == 'english-dev', '`phase3.select: english-dev`'),
     *((f'lora.{name}', lambda s: s.lora.rank > 0, 'a `lora.rank` above 0') for name in ('alpha', 'dropout', 'phases')),
@@ -88,24 +91,22 @@ def _check_effects(study) -> None:
 # %% ../../nbs/study/10_settings.ipynb #565504cf
 _ROWS, _PHASE_2 = {'max_length'}, {'max_length', 'batch_size'}
 
-def _read_settings(name: str, target_flops: float | None) -> set[str]:
+def _read_settings(name: str) -> set[str]:
     "Settings of its recipe that a task's runs read."
     t = find_task(name)
     stride = {'stride'} if t.head == 'span' else set()
     if t.head == 'retrieval' or t.entailment: return _ROWS
     if not t.own and name not in TARGETS: return _PHASE_2 | stride
-    trained = _PHASE_2 | stride | {'learning_rate', 'warmup', 'weight_decay', 'max_grad_norm'}
-    return trained if target_flops else trained | {'epochs'}
+    return _PHASE_2 | stride | {'epochs', 'learning_rate', 'warmup', 'weight_decay', 'max_grad_norm'}
 
 def _check_recipes(phase3: Phase3) -> None:
     "Raises `UserError` for a change to a recipe that no run would read."
     for key, changes in phase3.recipes.items():
         about = [n for n, t in (TASKS | own_tasks()).items() if key in ('all', t.head, n)]
-        read = set().union(*(_read_settings(n, phase3.target_flops) for n in about))
+        read = set().union(*map(_read_settings, about))
         for setting in changes:
             if setting in read: continue
-            if setting == 'epochs' and phase3.target_flops: why = '`phase3.target_flops` says how long phase 3 is'
-            elif setting in Phase2.__dataclass_fields__: why = f'phase 2 has its own `{setting}` in `phase2`'
+            if setting in Phase2.__dataclass_fields__: why = f'phase 2 has its own `{setting}` in `phase2`'
             else: why = f'its runs read {", ".join(sorted(read))} alone'
             raise UserError(f'`{setting}` in `phase3.recipes: {key}` has no effect: {why}')
 
