@@ -198,12 +198,15 @@ class Phase3(Group):
     shots: Shots = (0,)
     shot_epochs: Positive = 10.0 # Passes over these rows
 
-    def in_epochs(self,
-                  task, # A `Task` that is trained
-    ) -> bool: # Else in operations
-        "Whether a target's own phase 3 is counted in epochs."
-        of_recipe = any('epochs' in self.recipes.get(key, {}) for key in ('all', task.head, task.name))
-        return of_recipe or self.target_flops is None
+# %% ../../nbs/study/09_groups.ipynb #35f3ec1b
+@patch
+def in_epochs(
+    self: Phase3,
+    task: Task, # One that is trained
+) -> bool: # Else in operations
+    "Whether a target's own phase 3 is counted in epochs."
+    of_recipe = any('epochs' in self.recipes.get(key, {}) for key in ('all', task.head, task.name))
+    return of_recipe or self.target_flops is None
 
 # %% ../../nbs/study/09_groups.ipynb #74c6043e
 @dataclass(frozen=True, config=CHECKED)
