@@ -13,7 +13,6 @@ import torch
 from datasets import load_dataset
 from hypothesis import given, settings, strategies as st
 
-from studies import ROWS
 from xtl.data import tokenised
 from xtl.evaluation import decoding, vectors
 from xtl.data.batches import collate
@@ -354,7 +353,7 @@ def test_nothing_is_tokenised_twice(base, tmp_path, monkeypatch):
         kept.append(rows) # so that no id is used twice
         return encode(rows, *rest)
     monkeypatch.setattr(tokenised, 'encode', told)
-    study = base.but(data=dict(languages=('qab', 'qcc')), phase3=dict(target_flops=1e9, recipes={'all': ROWS}),
+    study = base.but(data=dict(languages=('qab', 'qcc')), phase3=dict(target_flops=1e9),
                      design=dict(targets=('xnli', 'tatoeba'), intermediate=('csqa',), n_tasks=(0, 1), budgets=(1e9,), subset_count=1))
     space = lay_out(study, tmp_path/'out')
     assert len(read) == len(set(read)) == 1 + 2 + 3 + 2 # training rows of both tasks and CSQA's development rows, XNLI in three languages, Tatoeba in two

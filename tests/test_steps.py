@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from studies import ROWS, finished
+from studies import finished
 
 from xtl.core import code
 from xtl.core.code import PACKAGE, code_version
@@ -99,7 +99,7 @@ def test_touching_a_function_runs_again_what_uses_it_and_a_docstring_nothing(tmp
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory, written_world):
     "A study of three cells, and its tables."
-    study = read_study('mini').but(name='damaged', data=dict(languages=('qab',)), phase2=dict(score_intermediate=True), phase3=dict(target_flops=2e9, recipes={'all': ROWS}), device=dict(keep=('trunk', 'intermediate')),
+    study = read_study('mini').but(name='damaged', data=dict(languages=('qab',)), phase2=dict(score_intermediate=True), phase3=dict(target_flops=2e9), device=dict(keep=('trunk', 'intermediate')),
                                    design=dict(intermediate=('csqa', 'qqp'), targets=('panx', 'tatoeba'), budgets=(2e9,), controls_expected={}, n_tasks=(0, 2), subset_count=1, control_seeds=0, full_seeds=0))
     out = tmp_path_factory.mktemp('whole')/'out'
     with pytest.MonkeyPatch.context() as changed:

@@ -142,16 +142,14 @@ def costs_ahead(
 ) -> Ahead:
     "What a study costs before it runs. Raises `UserError` for data or an encoder that cannot be used."
     from xtl.study.paper import ENCODERS, PUBLISHED, epoch_on_paper
-    from xtl.study.plan import in_flops, target_costs
-    from xtl.tasks.paper import task
+    from xtl.study.plan import in_flops, target_costs, targets_in_epochs
     from xtl.training.cost import Shape
     from xtl.transfer.places import used_tasks
     from xtl.transfer.workspace import epoch_cost
     shape = Shape(*ENCODERS[n]) if (n := study.encoder.name) in ENCODERS else check_fit(study)
-    used, trained = used_tasks(study), [t for t in study.design.targets if task(t).train]
-    of_targets, (two, three) = [t for t in trained if study.phase3.in_epochs(task(t))], phase_shapes(study, shape)
+    used, (two, three) = used_tasks(study), phase_shapes(study, shape)
     counted = study.data.source == 'mini' or (study.design.budget_unit == 'epochs' and study.data.source != 'hub')
-    names = dict.fromkeys([*used, *of_targets])
+    names = dict.fromkeys([*used, *targets_in_epochs(study)])
     rows = _prepared_rows(study, [t for t in names if counted or t not in PUBLISHED])
     def epoch(name, shape):
         if name not in rows: return epoch_on_paper(study, shape, name)

@@ -45,11 +45,11 @@ def shorter_phase3(
     share: float = 0.5, # Of its length now
 ) -> dict: # Settings of `phase3`
     "What makes phase 3 shorter: `target_flops` and the epochs of the recipes, by head where its targets agree."
+    from xtl.study.plan import targets_in_epochs
     from xtl.tasks.paper import task
     from xtl.tasks.recipes import recipe
     how, heads = study.phase3, {}
-    for name in (t for t in study.design.targets if task(t).train and how.in_epochs(task(t))):
-        heads.setdefault(task(name).head, []).append(name)
+    for name in targets_in_epochs(study): heads.setdefault(task(name).head, []).append(name)
     changed = {key: dict(values) for key, values in how.recipes.items()}
     for head, names in heads.items():
         epochs = {n: share*recipe(task(n), how.recipe, how.recipes).epochs for n in names}

@@ -139,9 +139,8 @@ def sweep_cell(
 ) -> None:
     """Clears what processes of a cell left that were killed; a notebook that one of them was executing is kept, but
     where the results are whole and have theirs."""
-    notebook, whole = folder/'cell.ipynb', damage(folder) is None
-    begun = sorted(folder.glob('.cell.ipynb.*.part'), key=os.path.getmtime)
-    if begun and not (whole and notebook.exists()):
+    notebook, begun = folder/'cell.ipynb', sorted(folder.glob('.cell.ipynb.*.part'), key=os.path.getmtime)
+    if begun and not ((whole := damage(folder) is None) and notebook.exists()):
         os.replace(begun[-1], notebook)
         if whole: seal(folder)
     for part in folder.glob('.*.part'): shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)

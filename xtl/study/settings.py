@@ -63,7 +63,7 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     ('design.budgets', lambda s: has_budgets(s.design), 'a cell that has a budget'),
     ('design.budget_unit', lambda s: any(s.design.n_tasks), 'an intermediate task'),
     ('retrieval.special_tokens', lambda s: s.retrieval.pooling == 'mean', '`retrieval.pooling: mean`'),
-    ('phase3.target_flops', lambda s: not all(s.phase3.in_epochs(t) for t in _trained(s)) or not _trained(s),
+    ('phase3.target_flops', lambda s: not (trained := _trained(s)) or not all(map(s.phase3.in_epochs, trained)),
      'a target for which `phase3.recipes` do not say `epochs`'),
     *((f'phase3.{name}', _trained, 'a target that is trained') for name in ('select', 'shots')),
     ('phase3.shot_epochs', lambda s: any(s.phase3.shots), 'a number above 0 in `phase3.shots`'),
@@ -149,7 +149,7 @@ def _check_translations(study) -> None:
     "Raises `UserError` for translations of a task that is not trained, and for those that cannot be."
     design, source = study.design, study.data.source_language
     known = dict(mixture=(*design.intermediate, *design.controls_expected),
-                 phase3=tuple(t for t in design.targets if task(t).train))
+                 phase3=tuple(t.name for t in _trained(study)))
     for group, names in known.items():
         for name, given in getattr(study, group).translate.items():
             closest(name, names, f'task in `{group}.translate`')
