@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -107,3 +108,76 @@ def test_the_template_has_one_cell_of_parameters_and_is_not_run_with_the_library
     assert sum('parameters' in c.metadata.get('tags', []) for c in cells) == 1
     assert cells[0].cell_type == 'raw' and 'skip_exec: true' in cells[0].source
     assert not any('#| export' in c.source for c in cells)
+
+
+LINES = {
+    'news': [{'en': f'The {a} sleeps in house {i}.', 'ru': f'{b} спит в доме {i}.', 'zh': f'{c}睡在房子{i}里。'}
+             for i in range(8) for a, b, c in (('cat', 'Кошка', '猫'), ('dog', 'Собака', '狗'))],
+    'help': [{'en': 'Press the button.', 'ar': 'اضغط الزر.'}, {'en': 'Close the window.', 'ar': 'أغلق النافذة.'}],
+}
+PAIRED = replace(TINY, pairs=6)
+
+
+def test_a_stopped_run_with_translations_ends_with_the_same_weights(tmp_path):
+    def stop(model, tokenizer): raise KeyboardInterrupt
+    whole = pretrain(TEXTS, tmp_path/'whole', PAIRED, parallel=LINES)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(TEXTS, tmp_path/'stopped', PAIRED, watch=stop, watch_every=13, minutes=0, parallel=LINES)
+    assert same(weights(pretrain(TEXTS, tmp_path/'stopped', PAIRED, parallel=LINES)), weights(whole))
+    assert not same(weights(whole), weights(pretrain(TEXTS, tmp_path/'alone', TINY)))
+    assert json.loads((whole/'pretraining.json').read_text())['lines'] == {'help': 2, 'news': 16}
+
+
+def test_the_order_of_collections_and_of_languages_in_a_line_does_not_matter(tmp_path):
+    forward = pretrain(TEXTS, tmp_path/'forward', PAIRED, parallel=LINES)
+    turned = {name: [dict(reversed(line.items())) for line in LINES[name]] for name in reversed(LINES)}
+    assert same(weights(forward), weights(pretrain(TEXTS, tmp_path/'backward', PAIRED, parallel=turned)))
+
+
+def test_other_lines_are_another_run(tmp_path):
+    def stop(model, tokenizer): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(TEXTS, tmp_path/'out', PAIRED, watch=stop, watch_every=13, minutes=0, parallel=LINES)
+    with pytest.raises(UserError, match='other text or settings'):
+        pretrain(TEXTS, tmp_path/'out', PAIRED, parallel={'news': LINES['news']})
+
+
+def test_pairs_and_parallel_text_need_each_other(tmp_path):
+    for settings, lines in ((PAIRED, None), (TINY, LINES)):
+        with pytest.raises(UserError, match='need parallel text'): pretrain(TEXTS, tmp_path/'out', settings, parallel=lines)
+    assert not (tmp_path/'out').exists()
+
+
+def write_parallel(folder: Path, **files: str) -> Path:
+    folder.mkdir()
+    for code, text in files.items(): (folder/f'{code}.txt').write_text(text, encoding='utf-8')
+    return folder
+
+
+def test_parallel_text_from_the_command_line(tmp_path, here):
+    first = write_parallel(tmp_path/'news', en='A cat.\nA dog.\nA bird.\n', sw='Paka.\n\nNdege.\n')
+    second = write_parallel(tmp_path/'help', en='Press.\nClose.\n', yo='Tẹ.\nPa dé.\n')
+    code, out, err = here('pretrain', '--parallel', str(first), '--parallel', str(second), '--width', '16', '--heads', '2', '--layers', '1', '--vocabulary', '600',
+               '--steps', '3', '--pairs', '4', '--out', str(tmp_path/'encoder'))
+    assert code == 0 and '8 texts in 3 languages' in out + err and '2 parallel lines of news' in out + err
+    report = json.loads((tmp_path/'encoder/pretraining.json').read_text())
+    assert report['lines'] == {'help': 2, 'news': 2} and sorted(report['text']) == ['en', 'sw', 'yo']
+
+
+@pytest.mark.parametrize('files, said', [
+    (dict(en='A cat.\nA dog.\n', sw='Paka.\n'), 'en.txt has 2 lines and sw.txt 1'),
+    (dict(en='A cat.\n'), 'files of 1 languages: expected two or more, such as en.txt and sw.txt'),
+    (dict(en='A cat.\n', klingonish='Paka.\n'), "unknown language 'klingonish'"),
+    (dict(en='A cat.\n\n', sw='\nMbwa.\n'), 'no line in two languages'),
+])
+def test_what_is_not_parallel_is_refused_in_one_line(tmp_path, here, files, said):
+    folder = write_parallel(tmp_path/'news', **files)
+    code, _, err = here('pretrain', '--parallel', folder, '--out', tmp_path/'encoder')
+    assert code == 2 and said in err and len(err.strip().splitlines()) == 1 and not (tmp_path/'encoder').exists()
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path, here):
+    (tmp_path/'a').mkdir(), (tmp_path/'b').mkdir()
+    folders = [write_parallel(tmp_path/place/'news', en='A cat.\n', sw='Paka.\n') for place in 'ab']
+    code, _, err = here('pretrain', *(x for f in folders for x in ('--parallel', f)), '--out', tmp_path/'encoder')
+    assert code == 2 and 'have one name' in err and not (tmp_path/'encoder').exists()

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Steps', 'Width', 'Layers', 'Heads', 'Vocabulary', 'MaxLength', 'Documents', 'LearningRate', 'Precision', 'Seed',
-           'Mirror', 'Text', 'TextPacks', 'EncoderFolder', 'text_by_language', 'learned_text', 'pretrain_command']
+           'Mirror', 'Text', 'Parallel', 'Pairs', 'TextPacks', 'EncoderFolder', 'text_by_language', 'learned_text',
+           'pretrain_command']
 
 # %% ../../nbs/cli/46_pretrain.ipynb #ae35bd88
 from pathlib import Path
@@ -33,6 +34,11 @@ Mirror = Annotated[Optional[str], typer.Option('--data', envvar='XTL_DATA', meta
 Text = Annotated[Optional[list[Path]], typer.Option('--text', metavar='DIR', help=(
     'Folder with text of your own, such as sw.txt or sw/*.txt; blank lines between documents. May be given several '
     'times.'))]
+Parallel = Annotated[Optional[list[Path]], typer.Option('--parallel', metavar='DIR', help=(
+    'Folder with translations of your own: en.txt, sw.txt and so on, of as many lines, line n of all saying the same. '
+    'May be given several times.'))]
+Pairs = Annotated[int, typer.Option('--pairs', min=2, metavar='N', help=(
+    'Sentences a step that look for their translation, where there is --parallel text.'))]
 TextPacks = Annotated[Optional[str], typer.Option('--pack', metavar='NAME,...', help=(
     'Read the training text of packs that ship with xtl, too, such as sib200.'))]
 EncoderFolder = Annotated[str, typer.Option('--out', metavar='DIR', help='Folder for the encoder and its tokenizer.')]
@@ -43,6 +49,7 @@ def text_by_language(
     folders: list[Path], # With text of one's own
     packs: list[str],    # Whose training text is read, too
     ccgbank: str | None, # Folder
+    parallel: list[list[dict[str, str]]] = (), # Lines of collections, each language -> sentence; they are read, too
 ) -> dict[str, list[str]]: # Language -> documents, each once, sorted
     "All text that there is to pretrain on. Raises `UserError` where there is none."
     import tempfile
@@ -58,8 +65,9 @@ def text_by_language(
         settings = DataSettings(data, sources={'ccg': {'folder': ccgbank}} if ccgbank else {})
         with tempfile.TemporaryDirectory() as folder:
             found.append(pretraining_texts(settings, Store(Path(folder)), own.values()))
-    codes = sorted({code for texts in found for code in texts})
-    if not codes: raise UserError(f"no text to pretrain on in '{data}'" if data else 'no text: give --data or --text')
+    for lines in parallel: found.append({c: [row[c] for row in lines if c in row] for c in set().union(*lines)})
+    codes, where = sorted({code for texts in found for code in texts}), 'no text: give --data, --text or --parallel'
+    if not codes: raise UserError(f"no text to pretrain on in '{data}'" if data else where)
     return {c: sorted({d for texts in found for d in texts.get(c, ())}) for c in codes}
 
 # %% ../../nbs/cli/46_pretrain.ipynb #2954c969
@@ -83,7 +91,8 @@ def pretrain_command(
     out: EncoderFolder, data: Mirror = None, text: Text = None, pack: TextPacks = None, steps: Steps = 12_000,
     width: Width = 96, layers: Layers = 3, heads: Heads = 4, vocabulary: Vocabulary = 16_000,
     max_length: MaxLength = 128, documents: Documents = 32, learning_rate: LearningRate = None,
-    precision: Precision = 'no', seed: Seed = 0, ccgbank: Ccgbank = None,
+    precision: Precision = 'no', seed: Seed = 0, ccgbank: Ccgbank = None, parallel: Parallel = None,
+    pairs: Pairs = 64,
 ):
     """Pretrains a small XLM-R-type encoder and its tokenizer on training text; goes on where a stopped run was."""
     if data == 'mini':
@@ -92,11 +101,16 @@ def pretrain_command(
     if width % heads: raise UserError(f'--width {width} must be a multiple of --heads {heads}')
     folder = writable_folder(out, '--out')
     from xtl.core.files import read_json
+    from xtl.data.text import parallel_lines
     from xtl.encoder.pretraining import PretrainSettings, pretrain
+    lines = {path.name: parallel_lines(path) for path in parallel or []}
+    if len(lines) < len(parallel or []): raise UserError('two folders of --parallel have one name; rename one of them')
     settings = PretrainSettings(width=width, layers=layers, heads=heads, feedforward=4*width, vocabulary=vocabulary,
                                 max_length=max_length, steps=steps, documents=documents, precision=precision,
-                                learning_rate=learning_rate, seed=seed)
-    texts = text_by_language(data, text or [], split_list(pack, '--pack') if pack else [], ccgbank)
+                                learning_rate=learning_rate, seed=seed, pairs=pairs if lines else 0)
+    packs = split_list(pack, '--pack') if pack else []
+    texts = text_by_language(data, text or [], packs, ccgbank, list(lines.values()))
     say(f'{sum(map(len, texts.values())):,} texts in {len(texts)} languages')
-    say(str(pretrain(texts, folder, settings)))
+    for name, rows in lines.items(): say(f'{len(rows):,} parallel lines of {name}')
+    say(str(pretrain(texts, folder, settings, parallel=lines)))
     for line in learned_text(read_json(folder/'pretraining.json')): say(line)

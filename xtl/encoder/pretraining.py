@@ -26,7 +26,8 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaFo
 from ..core.errors import UserError, closest, fingerprint
 from ..core.files import read_json, write_aside, write_json
 from ..data.batches import ahead
-from .packing import encode_batch, to_device
+from .packing import encode_batch, steps_of_attention, to_device
+from .ranking import ParallelText, padded, pair_batch, ranking_loss, tokenise_parallel
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #0f5663ce
 def peak_rate(
@@ -47,13 +48,15 @@ class PretrainSettings:
     max_length: int = 96          # Tokens a sequence; longer documents are cut into several
     steps: int = 18000            # Optimiser steps
     documents: int = 48           # Sequences a step
+    pairs: int = 0                # Sentences a step that look for their translation; needs parallel text
+    pair_length: int = 64         # Tokens of such a sentence, at most
     learning_rate: float | None = None # Peak rate of AdamW; none: `peak_rate` of this shape
     warmup: float = 0.1           # Share of the steps over which the rate rises
     weight_decay: float = 0.01    # AdamW's
     max_grad_norm: float = 1.0    # Gradient clipping
     mask_share: float = 0.25      # Share of the tokens that has to be predicted
     exponent: float = 0.3         # Of the number of documents, in the sampling of languages
-    precision: str = 'no'         # Accelerate's mixed precision: 'no', or 'bf16' on a GPU
+    precision: str = 'no'         # Accelerate's mixed precision: 'no', or 'bf16' where the device computes in it
     seed: int = 0                 # Fixes weights, order and masks
 
     def __post_init__(self):
@@ -189,10 +192,7 @@ def batch(
 ) -> tuple[torch.Tensor, ...]: # Ids with masks, attention mask, ids to predict (else -100); each [documents, length]
     "One step's input. Of the tokens to predict 80% are masked, 10% replaced, 10% left (Devlin et al. 2019)."
     drawn = draw_sequences(corpus.ranges, corpus.starts, settings.documents, settings.exponent, settings.seed, step)
-    lengths = corpus.starts[drawn + 1] - corpus.starts[drawn]
-    column = np.arange(lengths.max())
-    flat = np.minimum(corpus.starts[drawn][:, None] + column, len(corpus.ids) - 1)
-    ids = np.where(column < lengths[:, None], corpus.ids[flat], 1).astype(np.int64)
+    ids = padded(corpus.ids, corpus.starts, drawn)
     rng = np.random.default_rng([settings.seed, 3, step])
     chosen, fate = (rng.random(ids.shape) < settings.mask_share) & (ids >= len(SPECIAL)), rng.random(ids.shape)
     seen = np.where(chosen & (fate < 0.8), mask_id, ids)
@@ -283,25 +283,29 @@ _READ = 10  # Steps between two readings of the loss, for each of which a GPU is
 
 def _note(header: dict, losses: list[torch.Tensor]) -> float:
     "Counts the steps that had these losses, adds a point to the curve now and then, and empties the list; the last."
-    for loss in torch.stack(losses).tolist():
+    for masked, *ranked in torch.stack(losses).tolist():
         header['step'] += 1
-        header['recent'].append(loss)
-        if header['step'] % _CURVE == 0:
-            header['losses'].append([header['step'], sum(header['recent'])/_CURVE])
-            header['recent'] = []
+        header['recent'].append([masked, *ranked])
+        if header['step'] % _CURVE: continue
+        for curve, values in zip(('losses', 'ranking'), zip(*header['recent'])):
+            header[curve].append([header['step'], sum(values)/_CURVE])
+        header['recent'] = []
     losses.clear()
-    return loss
+    return masked
 
 def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator,
-          inputs: tuple[torch.Tensor, ...], rate: float, max_norm: float) -> torch.Tensor:
-    "One step of the optimiser; the loss before it, still on the device."
+          inputs: tuple[torch.Tensor, ...], pairs: tuple[torch.Tensor, ...], rate: float,
+          max_norm: float) -> torch.Tensor:
+    "One step of the optimiser; the losses before it, still on the device: of hidden tokens and, if any, of pairs."
     for group in optimizer.param_groups: group['lr'] = rate
-    with accelerator.autocast(): loss = masked_loss(model, *inputs)
-    accelerator.backward(loss)
+    with accelerator.autocast():
+        losses = [masked_loss(model, *inputs)]
+        if pairs: losses.append(ranking_loss(model.roberta, *pairs))
+    accelerator.backward(sum(losses))
     torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.detach()
+    return torch.stack(losses).detach()
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #0b93e01d
 @contextmanager
@@ -326,27 +330,41 @@ def pretrain(
     watch: Callable[[torch.nn.Module, PreTrainedTokenizerFast], dict] | None = None, # Measures something for the curves
     watch_every: int = 1000,            # Steps between two such measurements
     minutes: float = 2.0,               # Minutes between two checkpoints
+    parallel: dict[str, list[dict[str, str]]] | None = None, # Collection -> lines, each language -> sentence
 ) -> Path:                              # `out`, which `AutoModel` and `AutoTokenizer` load
-    "Pretrains tokenizer and encoder, or goes on where a call stopped. Raises `UserError` for a language without text."
+    """Pretrains tokenizer and encoder, or goes on where a call stopped. Raises `UserError` for a language without text,
+    and for pairs without parallel text or the other way round."""
     out = Path(out)
+    if bool(settings.pairs) != bool(parallel): raise UserError('`pairs` a step need parallel text, and it needs them')
     tokenizer = train_tokenizer(texts, settings.vocabulary, settings.max_length, settings.exponent, settings.seed)
     corpus = tokenise(texts, tokenizer, settings.max_length)
     sizes = [[l, len(texts[l]), texts[l][0]] for l in sorted(texts)]
-    run = fingerprint([asdict(settings), sizes, int(corpus.ids.sum())])
+    beside = tokenise_parallel(parallel, tokenizer, min(settings.pair_length, settings.max_length)) if parallel else None
+    run = fingerprint([asdict(settings), sizes, int(corpus.ids.sum()), beside and int(beside.ids.sum())])
     if (done := out/'pretraining.json').exists() and read_json(done)['run'] == run: return out
     accelerator = Accelerator(mixed_precision=settings.precision)
     model = new_model(settings, len(tokenizer)).to(accelerator.device)
-    header = {'run': run, 'step': 0, 'recent': [], 'losses': [], 'watched': [],
+    steps_of_attention(model, settings.precision, accelerator.device)
+    header = {'run': run, 'step': 0, 'recent': [], 'losses': [], 'ranking': [], 'watched': [],
               'entropy': piece_entropies(corpus, settings.exponent)}
     def seen():
         if watch: header['watched'].append({'step': header['step'], **watch(model, tokenizer)})
     state = out/'state.safetensors'
-    _run(model, accelerator, corpus, settings, len(tokenizer), state, header, seen, watch_every, minutes)
-    _finish(out, model, tokenizer, settings, corpus, header)
+    _run(model, accelerator, corpus, beside, settings, len(tokenizer), state, header, seen, watch_every, minutes)
+    _finish(out, model, tokenizer, settings, corpus, beside, header)
     return out
 
 # %% ../../nbs/encoder/50_pretraining.ipynb #a14fe5ba
-def _run(model, accelerator, corpus, settings, vocabulary, state, header, seen, watch_every, minutes) -> None:
+def _inputs(corpus: TokenisedText, beside: ParallelText | None, settings: PretrainSettings, vocabulary: int,
+            steps: range) -> Iterator[tuple[tuple, tuple]]:
+    "Documents and pairs of each step."
+    lines = {n: b - a for n, (a, b) in beside.ranges.items()} if beside else {}
+    shares = language_shares(lines, settings.exponent)
+    for step in steps:
+        pairs = pair_batch(beside, shares, settings.pairs, settings.seed, step) if beside else ()
+        yield batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>')), pairs
+
+def _run(model, accelerator, corpus, beside, settings, vocabulary, state, header, seen, watch_every, minutes) -> None:
     "The steps that are left, with checkpoints by time."
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98),
                                   weight_decay=settings.weight_decay, fused=accelerator.device.type != 'cpu')
@@ -356,11 +374,11 @@ def _run(model, accelerator, corpus, settings, vocabulary, state, header, seen, 
     def save(): _save_state(state, model, optimizer, header)
     with signals_held() as came, closing(bar):
         steps = range(header['step'], settings.steps)
-        coming = (batch(corpus, settings, step, vocabulary, SPECIAL.index('<mask>')) for step in steps)
+        coming = _inputs(corpus, beside, settings, vocabulary, steps)
         if accelerator.device.type != 'cpu': coming = ahead(coming, 4)
-        for step, inputs in zip(steps, coming):
+        for step, (inputs, pairs) in zip(steps, coming):
             rate = learning_rate(step, settings)
-            losses.append(_step(model, optimizer, accelerator, inputs, rate, settings.max_grad_norm))
+            losses.append(_step(model, optimizer, accelerator, inputs, pairs, rate, settings.max_grad_norm))
             bar.update()
             watched = (step + 1) % watch_every == 0 or step + 1 == settings.steps
             due = time.monotonic() - saved > 60*minutes
@@ -372,12 +390,13 @@ def _run(model, accelerator, corpus, settings, vocabulary, state, header, seen, 
                 save()
                 saved = time.monotonic()
 
-def _finish(out: Path, model, tokenizer, settings: PretrainSettings, corpus: TokenisedText, header: dict) -> None:
+def _finish(out: Path, model, tokenizer, settings, corpus: TokenisedText, beside, header: dict) -> None:
     "Writes what stays and removes the checkpoint."
     with write_aside(out) as aside:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         def count(a, b): return {'sequences': b - a, 'tokens': int(corpus.starts[b] - corpus.starts[a])}
         counts = {l: count(*ends) for l, ends in corpus.ranges.items()}
-        curves = {k: header[k] for k in ('run', 'losses', 'watched', 'entropy')}
-        write_json(aside/'pretraining.json', {'settings': asdict(settings), 'text': counts, **curves})
+        lines = {n: b - a for n, (a, b) in beside.ranges.items()} if beside else {}
+        curves = {k: header[k] for k in ('run', 'losses', 'ranking', 'watched', 'entropy')}
+        write_json(aside/'pretraining.json', {'settings': asdict(settings), 'text': counts, 'lines': lines, **curves})

@@ -19,6 +19,7 @@ from ..data.batches import Sampler, ahead
 from ..encoder.heads import HeadSpec
 from ..encoder.lora import add_lora
 from ..encoder.model import TransferModel, distillation_sum, loss_sum
+from ..encoder.packing import steps_of_attention
 from .cost import NOTHING
 from .state import Checkpoints, State, build_optimizer
 from .batches import Batch, Diverged, TrainSettings, TrainingTask, batches
@@ -172,12 +173,13 @@ def start(
     settings: TrainSettings,          # Seed and weight decay
 ) -> State:
     "A state before its first step, on the device that Accelerate chooses."
-    table = encoder.get_input_embeddings()
+    accelerator, table = Accelerator(mixed_precision=settings.precision), encoder.get_input_embeddings()
     if settings.lora: add_lora(encoder, settings.lora, settings.seed) # which freezes all else
     elif settings.freeze_embeddings: table.requires_grad_(False)
     elif type(table) is torch.nn.Embedding and not predicts_pieces(sources): # others scale what they look up
         encoder.set_input_embeddings(UsedRows(table, used_tokens(sources, table)))
     if settings.packing: encoder.set_attn_implementation('packed')
+    else: steps_of_attention(encoder, settings.precision, accelerator.device)
     if settings.compile: encoder.compile(dynamic=True) # one graph for all lengths
-    model = TransferModel(encoder, heads, settings.seed).to(Accelerator(mixed_precision=settings.precision).device)
+    model = TransferModel(encoder, heads, settings.seed).to(accelerator.device)
     return State(model, build_optimizer(model, settings.weight_decay))
