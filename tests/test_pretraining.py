@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from xtl.core.errors import UserError
-from xtl.encoder.pretraining import PretrainSettings, language_shares, pretrain, tokenise, train_tokenizer
+from xtl.encoder.pretraining import PretrainSettings, pretrain, tokenise, train_tokenizer
+from xtl.encoder.sampling import language_shares
 
 TEXTS = {
     'en': ['The cat sleeps in the house.\nWhere does the cat sleep? In the house.', 'A dog runs.'] * 15,

@@ -88,7 +88,8 @@ def folder_texts(
 def parallel_lines(
     folder: Path, # With `en.txt`, `sw.txt` and so on, of as many lines
 ) -> list[dict[str, str]]: # Of each line, language -> sentence; lines in one language or none are left out
-    "The lines of a folder. Raises `UserError` for files of different lengths, an unknown language, and fewer than two in all lines."
+    """The lines of a folder. Raises `UserError` for files of different lengths, an unknown language, and where
+    there are fewer than two."""
     said = dict(_language_file(path, path.stem) for path in sorted(Path(folder).glob('*.txt')))
     if len(said) < 2: raise UserError(f"'{folder}' holds the files of {len(said)} languages: expected two or more, "
                                       "such as en.txt and sw.txt")
@@ -98,5 +99,6 @@ def parallel_lines(
         if len(lines) != len(one): raise UserError(f"'{folder}': {code}.txt has {len(one):,} lines and {other}.txt "
                                                    f'{len(lines):,}; line n of all files must say the same')
     rows = ({c: s.strip() for c, s in zip(columns, line) if s.strip()} for line in zip(*columns.values()))
-    if not (found := [row for row in rows if len(row) > 1]): raise UserError(f"'{folder}' has no line in two languages")
+    found = [row for row in rows if len(row) > 1]
+    if not found: raise UserError(f"'{folder}' has no line in two languages")
     return found

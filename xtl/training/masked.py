@@ -13,7 +13,7 @@ from fastcore.basics import patch
 
 from ..data.batches import Sampler, collate
 from ..data.tokens import Encoded
-from ..encoder.pretraining import draw_sequences
+from ..encoder.sampling import draw_sequences
 from .batches import TrainingTask
 from .cost import TRAIN, Cost, Shape, batch_cost, mlm_flops
 
