@@ -37,10 +37,10 @@ def tokenise_parallel(
         kept, first = [line for line in collections[name] if len(line) > 1], len(lines)
         if not kept: raise UserError(f"'{name}' has no line in two languages")
         said = [line[code] for line in kept for code in sorted(line)]
-        pieces = iter(tokenizer.backend_tokenizer.encode_batch(said, add_special_tokens=False))
+        pieces = iter(tokenizer(said, add_special_tokens=False, return_attention_mask=False, verbose=False).input_ids)
         for line in kept:
             lines.append(len(sentences))
-            for _ in line: sentences.append(np.array([start, *next(pieces).ids[:max_length - 2], end], dtype=np.int32))
+            for _ in line: sentences.append(np.array([start, *next(pieces)[:max_length - 2], end], dtype=np.int32))
         ranges[name] = (first, len(lines))
     starts = np.cumsum([0] + [len(s) for s in sentences])
     return ParallelText(np.concatenate(sentences), starts, np.array([*lines, len(sentences)]), ranges)
