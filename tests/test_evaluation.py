@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import load_dataset
 from hypothesis import given, settings, strategies as st
+from studies import finished, tiny
 
 from xtl.data import tokenised
 from xtl.evaluation import decoding, vectors
@@ -38,7 +39,7 @@ from xtl.evaluation.vectors import RetrievalSettings, gold_pairs, sentence_names
 from xtl.evaluation.metrics import squad2_scores
 from xtl.core.steps import Store
 from xtl.study.designs import cells
-from xtl.study.presets import read_study
+from xtl.study.presets import read_study, study_from
 from xtl.tasks.paper import INTERMEDIATE, TARGETS
 from xtl.tasks.recipes import Recipe
 from xtl.transfer.cell import planned_cell, run_cell
@@ -48,7 +49,8 @@ from xtl.transfer.subset import IntermediateRun
 from xtl.transfer.learned import intermediate_scores
 from xtl.transfer.phase3 import target_run
 from xtl.transfer.collected import collect
-from xtl.transfer.results import staleness, write_cell
+from xtl.transfer.models import find_trained
+from xtl.transfer.results import stale_cells, staleness, write_cell
 from xtl.transfer.layout import lay_out
 
 LIMITS = settings(deadline=None, max_examples=30)
@@ -428,3 +430,26 @@ def test_a_control_by_a_task_of_its_own_runs_as_planned(base, tmp_path):
     done = run_cell(space, planned_cell(study, cell))
     learned = cell_intermediate(cell, done)
     assert cell.tasks == ('coin',) and set(learned.task) == {'coin'} and learned.chance.unique() == [50.] and len(done) == 1
+
+def test_a_positive_control_is_trained_and_scored_where_it_must_help_alone_and_held_against_cells_that_have_more(tmp_path, here):
+    design = dict(targets=['xnli', 'xquad', 'mlqa', 'tatoeba'], n_tasks=[0], budgets=[2e9], controls=['none'], seeds=[0, 1],
+                  controls_expected={'squad': ['mlqa'], 'mnli': []})
+    given = tiny(design=design, data=dict(languages=['qab'], max_test=40), phase3=dict(target_flops=2e9))
+    space = finished(lay_out(study_from(given, 'a test'), tmp_path/'out'))
+    results, plan, ledger = (pd.read_parquet(space.out/f'{n}.parquet') for n in ('results', 'plan', 'ledger'))
+    helping = results.cell.str.startswith('expected-squad')
+    assert set(results.target[helping]) == {'xquad', 'mlqa'} # which are trained once
+    assert results[~helping].groupby('cell').target.apply(set).map(len).eq(4).all() and results.cell.nunique() == 6
+    spent, plan = ledger.groupby(['phase', 'cell']).executed_flops.sum(), plan.set_index('cell')
+    for phase in ('intermediate', 'target'):
+        planned = plan[phase][plan[phase] > 0]
+        assert spent[phase].to_dict() == pytest.approx(planned.to_dict(), rel=0.4) # of few steps
+    assert plan.target.to_dict() == {c: 2e9*(1 if 'squad' in c else 2) for c in plan.index}
+    assert not stale_cells(space) and '6 done' in here('status', space.out)[1]
+    found = find(space.out)
+    assert found.expected[['task', 'targets', 'freedom']].values.tolist() == [['squad', 'mlqa', 3], ['mnli', 'mlqa, xnli, xquad', 2]]
+    scores = results[(results.target == 'mlqa') & (results.language == 'qab')].groupby(['control', 'tasks']).score.mean()
+    assert found.expected.gain[0] == pytest.approx(scores['expected', 'squad'] - scores['none', ''])
+    assert not len(found.panel.left_out) and set(found.panel.pairs.target) == {'xnli', 'xquad', 'mlqa', 'tatoeba'}
+    with pytest.raises(UserError, match="unknown target of cell 'expected-squad-b2e9-r0' 'xnli'"):
+        find_trained(space, 'expected-squad-b2e9-r0', 'xnli')

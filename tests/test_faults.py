@@ -28,7 +28,7 @@ from xtl.execution.cluster import Cluster, connect, slurm_cluster
 from xtl.execution.job import Job, claimed, read_status
 from xtl.execution.notebook import KernelDied, execute_notebook
 from xtl.execution.scratch import scratch_folder
-from xtl.execution.worker import Limits, execute_cell, visible_gpus
+from xtl.execution.worker import TRIM, Limits, cell_environment, execute_cell, visible_gpus
 from xtl.study.presets import read_study
 from xtl.transfer.layout import lay_out
 
@@ -383,6 +383,15 @@ def test_every_local_worker_has_its_gpu_and_declares_it(monkeypatch):
         client.wait_for_workers(3, timeout=120) # a run begins with the first that is there
         assert sorted(client.run(visible_gpus).values()) == [['3'], ['3'], ['5']]
         assert [w['resources'] for w in client.scheduler_info(n_workers=-1)['workers'].values()] == [{'GPU': 1.0}]*3
+
+
+def test_a_cell_keeps_the_memory_that_dask_has_its_workers_give_back(monkeypatch):
+    monkeypatch.delenv(TRIM[0], raising=False)
+    with connect(Cluster(1)) as client:
+        worker, = client.run(lambda: dict(os.environ)).values()
+        cell, = client.run(cell_environment, 1, None).values()
+    assert TRIM in worker.items() and TRIM[0] not in cell
+    assert worker.keys() - cell.keys() == {TRIM[0]}
 
 
 def test_a_worker_that_dies_again_while_it_starts_is_replaced():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .simulation import retrieval_targets
-from .panel import score_panel
+from .panel import Panel, score_panel
 from .groups import weigh_targets
 from .strata import Stratum, stratum
 from .intervals import t_intervals
@@ -22,6 +22,13 @@ def _seeds(values: np.ndarray, condition: pd.Series) -> Stratum | None:
     return stratum([((g - g.mean())[:, None, None], len(g) - 1) for g in groups])
 
 # %% ../../nbs/analysis/62_expected.ipynb #226e86ce
+def _panel(results: pd.DataFrame, targets: list[str], source: str) -> Panel:
+    "Scores on some targets: of all cells of the design, and of the expected controls that are scored on all of them."
+    there = {*targets} & {*results.target[results.control == 'none']}
+    rows = results[results.target.isin(there)]
+    whole = rows.groupby('cell').target.transform('nunique') == len(there)
+    return score_panel(rows[(rows.control != 'expected') | whole], source, expected=True)
+
 def judged(
     low: float,    # Ends of the 95% interval of its gain
     high: float,
@@ -38,17 +45,16 @@ def expected_controls(
     source: str = 'en',    # The language that targets are trained in
 ) -> pd.DataFrame:         # task, kind, targets, gain, low, high, freedom, verdict; a row for each that has scores
     "Each expected control's gain over no phase 2 in points, with its 95% interval; without repeated seeds it has none."
-    panel, rows = score_panel(results, source, expected=True), []
-    cells = panel.cells
-    if not len(cells): return pd.DataFrame()
-    condition = cells.control + ' ' + cells.tasks + cells.budget_flops.map(' {:.6g}'.format)
-    there, zero_shot = list(dict.fromkeys(panel.pairs.target)), (panel.pairs.language != panel.source).to_numpy()
-    none, trained = (cells.control == 'none').to_numpy(), [t for t in there if t not in retrieval_targets()]
+    rows, trained = [], sorted({*results.target}.difference(retrieval_targets()))
     for task, helped in expected.items():
+        panel = _panel(results, helped or trained, source)
+        cells, pairs = panel.cells, panel.pairs
         held = ((cells.control == 'expected') & (cells.tasks == task)).to_numpy()
-        targets = [t for t in helped or trained if t in there]
+        none = (cells.control == 'none').to_numpy()
+        targets = [t for t in helped or trained if t in {*pairs.target}]
         if not (held.any() and none.any() and targets): continue
-        values = panel.scores @ weigh_targets(panel.pairs, zero_shot & panel.pairs.target.isin(targets).to_numpy())
+        condition = cells.control + ' ' + cells.tasks + cells.budget_flops.map(' {:.6g}'.format)
+        values = panel.scores @ weigh_targets(pairs, (pairs.language != source).to_numpy())
         gain, seeds = values[held].mean() - values[none].mean(), _seeds(values, condition)
         freedom = seeds.freedom if seeds else 0
         error = np.sqrt(seeds.run[0]*(1/held.sum() + 1/none.sum())) if seeds else np.nan

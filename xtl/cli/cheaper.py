@@ -33,11 +33,11 @@ def total_of(
     from xtl.study.plan import plan_rows, scored_first, to_do
     from xtl.study.stages import stage_costs, stage_sums
     each = scoring_on_paper(study, shape)
-    def scored(some):
+    def scored(some=None):
         found = scored_first(study, costs, some=some)
         return {name: sum(each.get(t, 0.0) for t in targets) for name, targets in found.items()}
     if study.design.stages: return Total(stage_costs(study, costs, beside).expected, sum(stage_sums(study, scored)[:2]))
-    return Total(sum(map(to_do, plan_rows(study, costs, beside=beside))), sum(scored(None).values()))
+    return Total(sum(map(to_do, plan_rows(study, costs, beside=beside))), sum(scored().values()))
 
 # %% ../../nbs/cli/19_cheaper.ipynb #e4f6e517
 def shorter_phase3(

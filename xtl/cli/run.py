@@ -112,8 +112,11 @@ def _draw(watched: Watched, stop: threading.Event) -> None:
 
 # %% ../../nbs/cli/30_run.ipynb #ec801554
 def _in_turn(work: dict, some: list) -> list:
-    "Cells in the order in which they begin: those without phase 2, the longest first, then the others as planned."
-    return sorted(some, key=lambda cell: 0.0 if cell.has_phase2 else -1 - work[cell.name].target)
+    "Cells in turn: those without phase 2, the longest first; others as planned; expected controls, the longest first."
+    def turn(cell):
+        if cell.has_phase2 and cell.control != 'expected': return 1, 0.0
+        return 2*cell.has_phase2, -work[cell.name].target
+    return sorted(some, key=turn)
 
 # %% ../../nbs/cli/30_run.ipynb #e59719ef
 def _run_all(space, names: list[str], cluster, limits, outcomes: list) -> None:

@@ -76,6 +76,7 @@ def threads() -> list[str]:
 def load_libraries() -> bool: # Whether this process may fork kernels
     "Loads what the notebook of a cell needs."
     for name in LIBRARIES: import_module(name)
+    import_module('xtl.transfer.tables').cell_code() # of what was loaded; whoever is forked has it
     return len(threads()) == 1 and not import_module('torch').accelerator.is_available()
 
 # %% ../../nbs/execution/08_forked.ipynb #53d251b6

@@ -22,7 +22,7 @@ def shot_scores(
     "Scores with shots beside those without, of one cell, target and language each."
     outcome, keys = found.outcome, ['cell', 'target', 'language']
     def scores(rows):
-        panel = score_panel(rows, outcome.source, expected=True)
+        panel = score_panel(rows, outcome.source)
         columns = pd.MultiIndex.from_frame(panel.pairs[['target', 'language']])
         table = pd.DataFrame(panel.scores, index=panel.cells.cell, columns=columns)
         return table.melt(ignore_index=False, value_name='score').reset_index().rename(columns={'index': 'cell'})

@@ -95,8 +95,8 @@ class Design(Group):
     subset_seed: Whole = 0             # Of the order that subsets are cut from ('balanced', 'nested')
     # 'none': no phase 2; 'target-only': its budget spent on a longer phase 3; 'mlm': on masked language modelling
     controls: Controls = ('none', 'target-only')
-    # Task -> targets that it must help, alone and at the smallest budget, over none; [] for a task that must help none.
-    # One that is to help targets which the study does not have is left out
+    # Task -> targets that it must help, alone and at the smallest budget, over none, and that it is scored on; [] for a
+    # task that must help none, on all targets. One that is to help targets which the study does not have is left out
     controls_expected: Expected = field(default_factory=dict)
     seeds: Wholes = (0,)               # Of data order, dropout and heads
     control_seeds: Whole = 0           # Seeds of the controls, at least

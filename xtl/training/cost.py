@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import torch
-from torch import nn
 
 # %% ../../nbs/training/10_cost.ipynb #c080bec6
 @dataclass(frozen=True)
@@ -37,9 +35,10 @@ def _passes_through(name: str, config) -> int:
     return 1
 
 def shape_of(
-    encoder: nn.Module, # Any encoder of `AutoModel`; weights are not looked at
+    encoder, # Any encoder of `AutoModel`; weights are not looked at
 ) -> Shape:
     "The shape of an encoder, by counting the weights of its linear maps as often as a text passes them."
+    from torch import nn # here: a plan and a report, which know costs alone, need not wait for torch
     maps = [(name, m) for name, m in encoder.named_modules() if isinstance(m, nn.Linear)]
     weights = sum(_passes_through(name, encoder.config)*m.weight.numel() for name, m in maps)
     parameters = sum(p.numel() for p in encoder.parameters())
@@ -49,6 +48,7 @@ def shape_on_paper(
     config, # A configuration of `transformers`
 ) -> Shape:
     "The shape of an encoder that exists as a configuration only; nothing is allocated."
+    import torch
     from transformers import AutoModel
     options = dict(add_pooling_layer=False) if 'roberta' in config.model_type else {}
     with torch.device('meta'): return shape_of(AutoModel.from_config(config, **options))
@@ -145,12 +145,14 @@ def measured_peak(
     device: str = 'cpu', # A torch device
 ) -> float:              # Operations a second
     "What a large matrix product reaches, in the fastest of six."
+    import torch
     size = 1024
     a = torch.randn(size, size, device=device)
     return 2*size**3/min(_seconds(lambda: a @ a, device) for _ in range(6))
 
 def _seconds(work: Callable, device: str) -> float:
     "How long some work takes, to its end on the device."
+    import torch
     start = time.perf_counter()
     work()
     if device != 'cpu': torch.accelerator.synchronize()
@@ -166,6 +168,7 @@ class Device:
 @cache
 def this_device() -> Device:
     "The device that Accelerate chooses here, looked at once."
+    import torch
     from accelerate import PartialState
     kind = PartialState().device.type # an `Accelerator` would settle the precision, too
     name = torch.cuda.get_device_name() if kind == 'cuda' else kind
@@ -179,6 +182,7 @@ def calibrated_rate(
     precision: str = 'no', # Accelerate's mixed precision
 ) -> float:                # Executed operations a second
     "What training an encoder of this shape reaches on this device, in the fastest of three steps after a first one."
+    import torch
     from accelerate import Accelerator
     from transformers import AutoModel, XLMRobertaConfig
     accelerator = Accelerator(mixed_precision=precision)

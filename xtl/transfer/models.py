@@ -49,6 +49,7 @@ def find_trained(
     by_name = {c.name: c for c in cells(space.study)}
     cell = by_name[closest(name, by_name, 'cell')]
     closest(target, space.study.design.targets, 'target of this study')
+    closest(target, space.targets_of(name), f"target of cell '{name}'")
     if not find_task(target).train:
         raise UserError(f"'{target}' is not trained: it has no model of its own; `device.keep: [intermediate]` "
                         'keeps the encoders that it is scored with')

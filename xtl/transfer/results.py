@@ -55,7 +55,7 @@ def cell_keys(
         return dict(cell=place, rows=rows[cell.tasks], schedule=schedule(cell), compute=fingerprint(compute(cell)),
                     settings=settings[cell.arm], **({'translated': there} if (there := read(cell)) else {}), **shared,
                     **(run_of(space, cell).text_key if cell.has_phase2 else {}), **some_targets(cell))
-    def some_targets(cell): # of a cell that has the first stage alone
+    def some_targets(cell): # of a positive control, or a cell that has the first stage alone
         own = space.targets_of(cell.name)
         return dict(targets=list(own)) if len(own) < len(space.study.design.targets) else {}
     return {c.name: key(c) for c in some}
@@ -132,7 +132,7 @@ def leave_phase2(
 
 def phase2_lengths(space: Workspace, cell: Cell) -> list[float]:
     "The lengths of a cell's phase 2, in operations."
-    found = {phase_budgets(space.study, cell, cost)[0] for cost in space.target_costs.values()}
+    found = {phase_budgets(space.study, cell, space.target_costs[t])[0] for t in space.targets_of(cell.name)}
     return sorted(found - {0.0})
 
 # %% ../../nbs/transfer/50_results.ipynb #c39dafa4

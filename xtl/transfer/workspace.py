@@ -25,8 +25,7 @@ from ..training.batches import TrainSettings
 from ..training.cost import Shape, epoch_flops
 from ..training.frozen import adapted_shape
 from ..study.settings import Study
-from ..study.designs import cells
-from ..study.stages import first_targets
+from ..study.stages import cell_targets
 
 # %% ../../nbs/transfer/10_workspace.ipynb #e648e31e
 def lora_of(
@@ -70,17 +69,6 @@ class Workspace:
         "How a task is fine-tuned in this study."
         return recipe(task(name), self.study.phase3.recipe, self.study.phase3.recipes)
 
-    def train_settings(self, phase: str, seed: list, weight_decay: float, max_grad_norm: float) -> TrainSettings:
-        "How a run of 'phase2' or 'phase3' is trained; its seed follows from a few names and numbers."
-        device, number = self.study.device, int(fingerprint(seed)[:8], 16)
-        return TrainSettings(number, weight_decay, max_grad_norm, device.precision, device.micro_batch_tokens,
-                             self.study.encoder.freeze_embeddings, device.packing, device.compile,
-                             lora_of(self.study, phase))
-
-    def shape_in(self, phase: str) -> Shape:
-        "The shape of the encoder as 'phase2' or 'phase3' trains it."
-        return trained_shape(self.study, phase, self.shape)
-
     @cached_property
     def training_sets(self) -> dict[str, str]:
         "Target -> a fingerprint of the rows it is trained on and of its recipe; its name where it is not trained."
@@ -88,6 +76,33 @@ class Workspace:
             splits = self.target_rows(name).values()
             return fingerprint([*(self.prepared.name(*split) for split in splits), asdict(self.recipe(name))])
         return {n: trained_on(n) if task(n).train else n for n in self.study.design.targets}
+
+    @cached_property
+    def decided(self) -> dict[str, tuple[str, ...]]:
+        "Cell -> the targets that it is to be scored on, as far as that is decided."
+        return cell_targets(self.study, self.training_sets, self.kept or frozenset())
+
+# %% ../../nbs/transfer/10_workspace.ipynb #2cf3c117
+@patch
+def train_settings(
+    self: Workspace, # The study
+    phase: str,      # 'phase2' or 'phase3'
+    seed: list,      # Names and numbers that the seed follows from
+    weight_decay: float, max_grad_norm: float, # Of its recipe
+) -> TrainSettings:
+    "How a run is trained."
+    device, number = self.study.device, int(fingerprint(seed)[:8], 16)
+    return TrainSettings(number, weight_decay, max_grad_norm, device.precision, device.micro_batch_tokens,
+                         self.study.encoder.freeze_embeddings, device.packing, device.compile,
+                         lora_of(self.study, phase))
+
+@patch
+def shape_in(
+    self: Workspace, # The study
+    phase: str,      # 'phase2' or 'phase3'
+) -> Shape:
+    "The shape of the encoder as a phase trains it."
+    return trained_shape(self.study, phase, self.shape)
 
 # %% ../../nbs/transfer/10_workspace.ipynb #f16e6548
 @patch(as_prop=True)
@@ -101,13 +116,7 @@ def targets_of(
     cell: str,       # A cell's name
 ) -> tuple[str, ...]: # In the order of the study
     "The targets that a cell is to be scored on, as far as that is decided."
-    if not self.staged or cell in (self.kept or ()): return self.study.design.targets
-    return first_targets(self.study, self.training_sets)
-
-@patch(as_prop=True)
-def decided(self: Workspace) -> dict[str, tuple[str, ...]] | None: # Cell -> targets; none where all have all
-    "The targets of every cell, as far as they are decided."
-    return {c.name: self.targets_of(c.name) for c in cells(self.study)} if self.staged else None
+    return self.decided[cell]
 
 # %% ../../nbs/transfer/10_workspace.ipynb #170ae5f1
 @patch
