@@ -8,6 +8,7 @@ __all__ = ['Steps', 'Width', 'Layers', 'Heads', 'Vocabulary', 'MaxLength', 'Docu
            'pretrain_command']
 
 # %% ../../nbs/cli/46_pretrain.ipynb #ae35bd88
+import math
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -75,13 +76,15 @@ def learned_text(
     report: dict, # `pretraining.json`
 ) -> list[str]:
     "The last loss beside what frequencies alone give; a warning where it is no better."
-    entropy, losses = report['entropy'], report['losses'][-5:]
-    if not losses: return []
-    loss = sum(l for _, l in losses)/len(losses)
+    def last(curve): return sum(loss for _, loss in curve[-5:])/len(curve[-5:])
+    if not report['losses']: return []
+    entropy, loss = report['entropy'], last(report['losses'])
     beside = f"frequencies alone give {entropy['mixture']:.2f} over all text, {entropy['language']:.2f} in a language"
     said = [f'loss {loss:.2f} at the end; {beside}']
+    if ranking := report.get('ranking'):
+        said.append(f"translations: loss {last(ranking):.2f}; a draw costs {math.log(report['settings']['pairs']):.2f}")
     if loss > entropy['language']:
-        said.append('warning: it has learned no more than how frequent pieces are; give it more --steps, or less to '
+        said.append('warning: of hidden pieces it has learned no more than how frequent pieces are; give it more --steps, or less to '
                     'learn: fewer languages, a smaller --vocabulary')
     return said
 
