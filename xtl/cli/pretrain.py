@@ -84,8 +84,8 @@ def learned_text(
     if ranking := report.get('ranking'):
         said.append(f"translations: loss {last(ranking):.2f}; a draw costs {math.log(report['settings']['pairs']):.2f}")
     if loss > entropy['language']:
-        said.append('warning: of hidden pieces it has learned no more than how frequent pieces are; give it more --steps, or less to '
-                    'learn: fewer languages, a smaller --vocabulary')
+        said.append('warning: of hidden pieces it has learned no more than how frequent they are; give it more --steps '
+                    'or less to learn: fewer languages, a smaller --vocabulary')
     return said
 
 # %% ../../nbs/cli/46_pretrain.ipynb #2a9df706
