@@ -56,7 +56,7 @@ def text_by_language(
     import tempfile
     from xtl.core.steps import Store
     from xtl.data.sources import DataSettings
-    from xtl.data.text import folder_texts, pretraining_texts
+    from xtl.data.text import folder_texts, pretraining_texts, put_together
     from xtl.tasks.definitions import define
     from xtl.tasks.packs import find_pack
     own, found = {}, [folder_texts(f) for f in folders]
@@ -67,9 +67,8 @@ def text_by_language(
         with tempfile.TemporaryDirectory() as folder:
             found.append(pretraining_texts(settings, Store(Path(folder)), own.values()))
     for lines in parallel: found.append({c: [row[c] for row in lines if c in row] for c in set().union(*lines)})
-    codes, where = sorted({code for texts in found for code in texts}), 'no text: give --data, --text or --parallel'
-    if not codes: raise UserError(f"no text to pretrain on in '{data}'" if data else where)
-    return {c: sorted({d for texts in found for d in texts.get(c, ())}) for c in codes}
+    if texts := put_together(found): return texts
+    raise UserError(f"no text to pretrain on in '{data}'" if data else 'no text: give --data, --text or --parallel')
 
 # %% ../../nbs/cli/46_pretrain.ipynb #2954c969
 def learned_text(

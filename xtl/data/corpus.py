@@ -24,7 +24,7 @@ from .sources import DataSettings
 from .rows import Rows
 from .tokens import Encoded
 from .preparation import Preparation, read_corpora, to_tokenise
-from .text import UNSPACED, folder_texts, pretraining_texts
+from .text import UNSPACED, folder_texts, pretraining_texts, put_together
 
 # %% ../../nbs/data/72_corpus.ipynb #f4d40497
 def corpus_texts(
@@ -37,8 +37,7 @@ def corpus_texts(
     "The text of all places. Raises `UserError` for a folder without text."
     read = [pretraining_texts(settings, store, own, only) if p == 'data' else folder_texts(Path(p).expanduser())
             for p in places]
-    codes = sorted({c for texts in read for c in texts if only is None or c in only})
-    return {c: sorted({t for texts in read for t in texts.get(c, ())}) for c in codes}
+    return put_together(read, only)
 
 # %% ../../nbs/data/72_corpus.ipynb #e0e4651a
 def text_hash(

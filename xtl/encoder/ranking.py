@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..core.errors import UserError
 from .packing import encode_batch, to_device
-from .sampling import padded
+from .sampling import TOGETHER, of_one_length, padded
 
 # %% ../../nbs/encoder/48_ranking.ipynb #52df305b
 @dataclass(frozen=True)
@@ -46,8 +46,6 @@ def tokenise_parallel(
     return ParallelText(np.concatenate(sentences), starts, np.array([*lines, len(sentences)]), ranges)
 
 # %% ../../nbs/encoder/48_ranking.ipynb #794ce1f8
-_TOGETHER = 8 # Steps that draw their pairs together
-
 def draw_pairs(
     text: ParallelText,       # The lines
     shares: dict[str, float], # Collection -> probability
@@ -56,9 +54,9 @@ def draw_pairs(
     step: int,                # Counted from 0
 ) -> np.ndarray:              # Numbers of sentences, [2, pairs]
     "Sentences and a translation of each."
-    group, at = divmod(step, _TOGETHER)
+    group, at = divmod(step, TOGETHER)
     rng, lines = np.random.default_rng([seed, 4, group]), []
-    for name, wanted in zip(sorted(shares), rng.multinomial(_TOGETHER*count, [shares[n] for n in sorted(shares)])):
+    for name, wanted in zip(sorted(shares), rng.multinomial(TOGETHER*count, [shares[n] for n in sorted(shares)])):
         first, end = text.ranges[name]
         lines.append(first + rng.choice(end - first, size=wanted, replace=wanted > end - first))
     first = text.lines[lines := np.concatenate(lines)]
@@ -67,8 +65,7 @@ def draw_pairs(
     other = (one + 1 + rng.integers(languages - 1)) % languages
     pairs = np.stack([first + one, first + other])
     longest = (text.starts[pairs + 1] - text.starts[pairs]).max(0)
-    by_length = np.argsort(longest, kind='stable').reshape(_TOGETHER, count)
-    return pairs[:, by_length[rng.permutation(_TOGETHER)[at]]]
+    return pairs[:, of_one_length(longest, at, rng)]
 
 # %% ../../nbs/encoder/48_ranking.ipynb #2761e107
 def pair_batch(
