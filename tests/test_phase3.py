@@ -129,6 +129,37 @@ def test_the_last_state_is_the_protocols_and_the_choice_is_part_of_the_key(undis
     assert 'selection' not in record and record['spent'] == chosen['spent']
 
 
+RECIPE = dict(learning_rate=5e-4, max_length=96, batch_size=16, stride=24)
+FIRST = small('first', target_flops=4e10, recipes={'all': RECIPE | dict(head_first=0.3, head_learning_rate=1e-2)})
+
+
+def test_a_head_that_learns_first_has_its_share_of_the_same_compute(tmp_path):
+    "The whole is spent to an item, more of it in steps; the rate is the head's own for its share."
+    def ran(study): return json.loads((target_run(lay_out(study, tmp_path/study.name), ('xnli',), None, 4e10, 0)/'run.json').read_text())
+    plain, first = ran(small('plain', target_flops=4e10, recipes={'all': RECIPE})), ran(FIRST)
+    for record in (plain, first): assert record['spent']['xnli']['executed_flops'] == pytest.approx(4e10, rel=0.005)
+    assert first['steps'] > plain['steps']*1.4
+    before, after = ([p['learning_rate'] for p in first['curve'] if (p['flops'] < 1.2e10) == alone] for alone in (True, False))
+    assert max(before) > 5e-4 >= max(after) and before == sorted(before, reverse=True)
+
+
+@pytest.mark.parametrize('step', [25, 65])
+def test_a_head_that_learns_first_goes_on_after_a_kill(tmp_path, step):
+    "While it learns alone, and after that."
+    space = lay_out(FIRST, tmp_path/'out')
+    whole = target_run(space, ('xnli',), None, 4e10, 0)
+    other, begun = replace(space, out=tmp_path/'other'), []
+    with pytest.raises(Killed): target_run(other, ('xnli',), None, 4e10, 0, killing(step))
+    again = target_run(other, ('xnli',), None, 4e10, 0, lambda info: begun.append((info.get('step'), info.get('flops'))))
+    assert begun[0][0] > 0 and (begun[0][1] < 1.2e10) == (step == 25) and outcome(again) == outcome(whole)
+
+
+def test_a_rate_of_the_head_alone_needs_a_share(tmp_path):
+    with pytest.raises(UserError, match='`head_learning_rate` in `phase3.recipes: all` has an effect only with a `head_first` above 0'):
+        small('rate', recipes={'all': dict(head_learning_rate=1e-2)})
+    assert small('rate', recipes={'all': dict(head_learning_rate=1e-2), 'xnli': dict(head_first=0.1)})
+
+
 def own_files(folder):
     "A study's own task, some of whose development rows are test rows, in other letters."
     def rows(start, n): return [(f'the {w} sank {i}', ('no', 'yes')[i % 2]) for i, w in enumerate(['boat', 'kite']*n, start)][:n]

@@ -6,6 +6,8 @@
 __all__ = ['TEMPERATURE', 'TransferModel', 'loss_sum', 'label_count', 'distillation_sum']
 
 # %% ../../nbs/encoder/40_model.ipynb #3f649ad2
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import nn
@@ -31,14 +33,16 @@ class TransferModel(nn.Module):
 
     def forward(self, task: str, input_ids: torch.Tensor, attention_mask: torch.Tensor | None,
                 packed: Packed | None = None, options: int | None = None,
-                places: torch.Tensor | None = None) -> torch.Tensor:
+                places: torch.Tensor | None = None, still: bool = False) -> torch.Tensor:
         """Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]; of
-        masked language modelling [places, pieces], the places counted through all rows."""
+        masked language modelling [places, pieces], the places counted through all rows. `still`: no gradient reaches the
+        encoder."""
         task = task_of_rows(task) # rows in another language have the head of their task
-        hidden = encode_batch(self.encoder, input_ids, attention_mask, packed)
+        with torch.no_grad() if still else nullcontext():
+            hidden = encode_batch(self.encoder, input_ids, attention_mask, packed)
         if places is not None:
             table = self.encoder.get_input_embeddings().weight
-            return self.heads[task](hidden.flatten(0, 1)[places], table)
+            return self.heads[task](hidden.flatten(0, 1)[places], table.detach() if still else table)
         logits = self.heads[task](hidden)
         if self.specs[task].kind != 'choice': return logits
         return logits.view(-1, options or self.specs[task].labels) # a choice of two may follow one of five

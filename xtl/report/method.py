@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXPECTED', 'OPENINGS', 'FAILED', 'DESIGN', 'COVERS', 'STAGES', 'COUNTED', 'SPENT', 'SPENT_CAPTION', 'DATA_CAPTION',
-           'text_expected', 'text_design', 'table_stages', 'table_learned', 'table_ledger', 'table_spent',
-           'table_versions', 'data_notes', 'table_data', 'table_cells']
+           'text_expected', 'heads_first', 'text_design', 'table_stages', 'table_learned', 'table_ledger',
+           'table_spent', 'table_versions', 'data_notes', 'table_data', 'table_cells']
 
 # %% ../../nbs/report/80_method.ipynb #2acf5e09
 import html
@@ -14,6 +14,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..analysis.checks import LEARNED
+from ..analysis.tables import Outcome
 from .findings import (
     Findings, counted, encoder_name, flops_text, interval_text, percent_text, setting)
 from .style import missing
@@ -49,6 +50,17 @@ def text_expected(
     listed = ''.join(f'<li>{html.escape(line)}</li>' for line in said)
     return HTML(f'<p><b>{opening}.</b></p><ul>{listed}</ul>')
 
+# %% ../../nbs/report/80_method.ipynb #a2fbdc48
+def heads_first(
+    outcome: Outcome, # The run
+) -> str:             # Empty where heads and encoder start together
+    "Where fresh heads learn alone before the encoder moves, in a sentence."
+    two, recipes = setting(outcome, 'phase2', 'head_first'), setting(outcome, 'phase3', 'recipes') or {}
+    three = sorted({f"{r['head_first']:.0%}" for r in recipes.values() if r.get('head_first')})
+    where = [f'in phase 2 for {two:.0%} of the smallest compute'] if two else []
+    if three: where.append(f"on targets for {' or '.join(three)} of phase 3")
+    return f"Fresh heads learn alone, before the encoder moves: {', '.join(where)}." if where else ''
+
 # %% ../../nbs/report/80_method.ipynb #b362fc76
 DESIGN = (
     'Study: {name}. Encoder: {encoder}. Source language: {source}.',
@@ -77,7 +89,7 @@ def text_design(
         budgets=listed(map(flops_text, sorted(cells.budget_flops[cells.budget_flops > 0].unique()))),
         numbers=listed(sorted(inter.n_tasks.unique())), seeds=listed(sorted(cells.seed.unique())),
         subsets=listed(f'{n} of size {k}' for k, n in inter.groupby('n_tasks')['subset'].nunique().items()))
-    lines = [*(line.format(**told) for line in DESIGN), *filter(None, [text_read(found)])]
+    lines = [*(line.format(**told) for line in DESIGN), *filter(None, [heads_first(outcome), text_read(found)])]
     return HTML('<ul>' + ''.join(f'<li>{html.escape(line)}</li>' for line in lines) + '</ul>')
 
 # %% ../../nbs/report/80_method.ipynb #761ce63a

@@ -109,6 +109,9 @@ class Phase2(Group):
     learning_rate: Positive = 1e-5     # Peak rate of AdamW
     weight_decay: NotNegative = 0.01   # AdamW's
     max_grad_norm: NotNegative = 1.0   # Gradient clipping; 0 for none
+    # Share of the smallest budget in which fresh heads learn alone, before all else; `head_first` of a recipe in phase 3
+    head_first: Share = 0.0
+    head_learning_rate: Positive = 1e-3 # Their peak rate then
     score_intermediate: Yes = True     # Whether intermediate tasks are scored afterwards, on their development rows
 
 # %% ../../nbs/study/09_groups.ipynb #f802017e

@@ -95,8 +95,10 @@ def phase2_lengths(
     study: Study,                         # The study, budgets in operations
     sizes: dict[str, tuple[int, float]],  # Intermediate task -> training rows, and operations of one epoch
 ) -> list[dict]: # A row a (task, number of tasks, budget): task, n_tasks, budget, epochs, steps, marked
-    "How long each task is trained with few tasks and with many; marked where that is too long or too short."
+    """How long each task is trained with few tasks and with many, without what its head learns alone; marked where
+    that is too long or too short."""
     held, mix, rows = {}, study.mixture, []
+    alone = study.phase2.head_first*min(study.design.budgets, default=0)
     for cell in cells(study):
         for name in cell.tasks: held.setdefault((name, len(cell.tasks)), cell.tasks)
     numbers, known = {k for _, k in held}, [*study.design.intermediate, *study.design.controls_expected]
@@ -106,7 +108,7 @@ def phase2_lengths(
         share *= 1 - study.mlm.share
         batch = recipe(task(name), study.phase3.recipe, study.phase3.recipes).batch_size
         for budget in study.design.budgets:
-            epochs = budget*share/sizes[name][1]
+            epochs = (budget - alone)*share/sizes[name][1]
             steps = epochs*sizes[name][0]/batch
             marked = epochs > MOST_EPOCHS or steps < LEAST_STEPS
             rows.append(dict(task=name, n_tasks=k, budget=budget, epochs=epochs, steps=steps, marked=marked))
@@ -120,6 +122,7 @@ def text_lengths(
 ) -> list[dict]:  # A row an arm that reads text, and one of text alone, by budget: arm, share, budget, steps, output
     "How long text is trained on in phase 2; `output` is the share of its operations in the output layer."
     ways, planned, rows = study.ways, cells(study), []
+    alone = study.phase2.head_first*min(study.design.budgets, default=0)
     shares = {c.arm: ways[c.arm].mlm.share for c in planned if c.tasks}
     if any(c.control == 'mlm' for c in planned): shares['mlm alone'] = 1.0
     for arm, share in shares.items():
@@ -128,6 +131,6 @@ def text_lengths(
         masked = round(how.batch_size*(how.max_length - 2)*how.mask_share)
         output = mlm_flops(shape, pieces, masked, frozen=frozen)
         step = output + encoder_flops(shape, [how.max_length]*how.batch_size)
-        rows += [dict(arm=arm, share=share, budget=b, steps=share*b/step, output=output/step)
+        rows += [dict(arm=arm, share=share, budget=b, steps=share*(b - alone)/step, output=output/step)
                  for b in study.design.budgets if share]
     return rows

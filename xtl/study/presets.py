@@ -142,6 +142,7 @@ def _paper(name: str, encoder: str, budgets: list[float], rate: float, design: d
             'phase2': {'learning_rate': rate}, 'phase3': {'recipes': recipes}, 'device': {'precision': 'bf16'}}
 
 _MINI_ROWS = {'max_length': 96, 'batch_size': 16, 'stride': 24}
+_MINI_RECIPE = {'learning_rate': 7e-4, 'head_first': 0.2, 'head_learning_rate': 1e-2}
 PRESETS = {
     'mini': {
         'name': 'mini',
@@ -151,10 +152,10 @@ PRESETS = {
             'languages': ['qaa'], 'columns': {'text': 'text', 'label': 'label'}, 'labels': ['heads', 'tails']}},
         'data': {'source': 'mini', 'source_language': 'qaa',
                  'sources': {'ccg': {'repository': 'pmb/ccg_supertags', 'config': 'en'}}},
-        'design': {'budgets': [1e11, 3e11], 'n_tasks': [0, 3, 9], 'subset_count': 3, 'control_seeds': 3,
-                   'full_seeds': 3, 'controls_expected': {'squad': ['tydiqa'], 'coin': []}},
-        'phase2': {'learning_rate': 4e-4},
-        'phase3': {'recipes': {'all': {'learning_rate': 7e-4} | _MINI_ROWS, 'tydiqa': {'batch_size': 4, 'epochs': 6}}}},
+        'design': {'budgets': [1e11, 3e11], 'n_tasks': [0, 1, 9], 'subset_count': 9, 'control_seeds': 3,
+                   'full_seeds': 5, 'controls_expected': {'squad': ['tydiqa'], 'coin': []}},
+        'phase2': {'learning_rate': 4e-4, 'head_first': 0.3, 'head_learning_rate': 1e-2},
+        'phase3': {'recipes': {'all': _MINI_RECIPE | _MINI_ROWS, 'tydiqa': {'batch_size': 8, 'epochs': 12}}}},
 } | {p['name']: p for p in (
     _paper('xtreme-base', 'FacebookAI/xlm-roberta-base', [2.8e15, 8.4e15, 2.8e16, 8.4e16], 2e-5),
     _paper('xtreme-large', 'FacebookAI/xlm-roberta-large', _LARGE, 1e-5),

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from ..core.errors import UserError, closest
 from ..tasks.languages import MINI_LANGUAGES, language
 from ..tasks.paper import TARGETS, TASKS, find_task, own_tasks, task
+from ..tasks.recipes import Recipe, recipe
 from ..tasks.definitions import define
 from ..tasks.translations import rows_name, translated
 from ..tasks.task import Task
@@ -57,6 +58,7 @@ WITHOUT_EFFECT: tuple[tuple[str, Callable, str], ...] = ( # Setting, when it has
     *((f'mlm.{f.name}', lambda s: s.mlm.share > 0 or 'mlm' in s.design.controls,
        'an `mlm.share` above 0, or `mlm` among `design.controls`') for f in fields(Mlm) if f.name != 'share'),
     ('phase2.cooldown', lambda s: s.phase2.schedule == 'trunk', '`phase2.schedule: trunk`'),
+    ('phase2.head_learning_rate', lambda s: s.phase2.head_first > 0, 'a `phase2.head_first` above 0'),
     ('design.subset_count', lambda s: s.design.subsets == 'balanced', '`design.subsets: balanced`'),
     ('design.subset_seed', lambda s: s.design.subsets in DESIGNS[:2], '`design.subsets: balanced` or `nested`'),
     ('design.controls_expected', lambda s: 'none' in s.design.controls, '`none` among `design.controls`'),
@@ -97,7 +99,7 @@ def _read_settings(name: str) -> set[str]:
     stride = {'stride'} if t.head == 'span' else set()
     if t.head == 'retrieval' or t.entailment: return _ROWS
     if not t.own and name not in TARGETS: return _PHASE_2 | stride
-    return _PHASE_2 | stride | {'epochs', 'learning_rate', 'warmup', 'weight_decay', 'max_grad_norm'}
+    return _PHASE_2 | stride | {f.name for f in fields(Recipe)} - {'stride', 'max_length', 'batch_size'}
 
 def _check_recipes(phase3: Phase3) -> None:
     "Raises `UserError` for a change to a recipe that no run would read."
@@ -109,6 +111,10 @@ def _check_recipes(phase3: Phase3) -> None:
             if setting in Phase2.__dataclass_fields__: why = f'phase 2 has its own `{setting}` in `phase2`'
             else: why = f'its runs read {", ".join(sorted(read))} alone'
             raise UserError(f'`{setting}` in `phase3.recipes: {key}` has no effect: {why}')
+        how = [recipe(find_task(n), phase3.recipe, phase3.recipes) for n in about]
+        if 'head_learning_rate' in changes and not any(h.head_first for h in how):
+            where = f'`head_learning_rate` in `phase3.recipes: {key}`'
+            raise UserError(f'{where} has an effect only with a `head_first` above 0: leave it out')
 
 # %% ../../nbs/study/10_settings.ipynb #46b570a1
 def _mapping(value) -> dict:

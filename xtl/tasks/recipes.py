@@ -24,6 +24,8 @@ class Recipe:
     warmup: float = 0.1         # Share of the run over which the rate rises
     weight_decay: float = 0.01  # AdamW's
     max_grad_norm: float = 1.0  # Gradient clipping; 0 for none
+    head_first: float = 0.0     # Share of phase 3 in which the head learns alone; 0: it starts with the encoder
+    head_learning_rate: float = 1e-3 # Peak rate of the head then
 
 JIANT = {
     'sequence': Recipe(), 'token': Recipe(epochs=10), 'choice': Recipe(), 'retrieval': Recipe(),
@@ -47,12 +49,13 @@ def _setting(
 ) -> int | float:
     "A setting of a recipe as a number. Raises `UserError` for what it cannot be."
     whole, least = name in ('max_length', 'batch_size', 'stride'), {'max_length': 8, 'batch_size': 1}.get(name, 0)
-    above, below = name in ('learning_rate', 'epochs'), 1. if name == 'warmup' else float('inf')
+    above, share = name in ('learning_rate', 'epochs', 'head_learning_rate'), name in ('warmup', 'head_first')
     try: number = float(value)
     except (TypeError, ValueError): number = float('nan')
+    below = 1 if share else float('inf')
     if isinstance(value, bool) or not least <= number < below or (above and number == 0) or (whole and number % 1):
         kind = f"a {'whole ' if whole else ''}number {'above 0' if above else f'of at least {least}'}"
-        wanted = 'a share from 0 to below 1' if name == 'warmup' else kind
+        wanted = 'a share from 0 to below 1' if share else kind
         raise UserError(f'`{name}` in `{where}` must be {wanted}, but is {value!r}')
     return int(number) if whole else number
 

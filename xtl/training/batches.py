@@ -17,7 +17,7 @@ from ..data.batches import Sampler, collate
 from ..encoder.packing import tensors
 from ..encoder.lora import Lora
 from ..encoder.model import label_count
-from .cost import FORWARD, NOTHING, TRAIN, Cost, Shape, batch_cost, shape_of
+from .cost import FORWARD, NOTHING, STILL, TRAIN, Cost, Shape, batch_cost, shape_of
 from .frozen import adapted_shape
 from .mixture import next_task
 from .state import State
@@ -38,6 +38,7 @@ class TrainSettings:
     packing: bool = False          # Whether the encoder reads real tokens alone, without padding
     compile: bool = False          # Whether torch compiles the encoder
     lora: Lora | None = None       # Adapters that are trained in place of the encoder's weights
+    heads_until: float = 0.0       # Executed operations up to which heads learn alone, the encoder standing still
 
 # %% ../../nbs/training/50_batches.ipynb #9871b66e
 def micro_batches(
@@ -60,12 +61,12 @@ class TrainingTask:
     outputs: int      # Width of the head's output
     distill: float = field(default=0.0, kw_only=True) # Weight of what the model said of its rows before this stage
 
-    def cost(self, position: int, rows: np.ndarray, shape: Shape, packing: bool) -> Cost:
+    def cost(self, position: int, rows: np.ndarray, shape: Shape, packing: bool, still: bool = False) -> Cost:
         "What training on some rows of the batch at a position costs."
         encoded = self.sampler.encoded
         def passed(passes):
             return batch_cost(shape, encoded.head, self.outputs, encoded.lengths[rows], passes, packing)
-        cost = passed(TRAIN)
+        cost = passed(STILL if still else TRAIN)
         if not self.distill: return cost
         again = passed(FORWARD) # of the earlier model
         return cost + Cost(0, 0, again.useful_flops, again.executed_flops)
@@ -87,10 +88,11 @@ def fitting(
     shape: Shape,         # For the cost
     room: float,          # Executed operations that are left
     packing: bool = False, # Whether the rows are read without padding
+    still: bool = False,  # Whether the head learns alone
 ) -> np.ndarray:          # The first rows, of one item at least
     "As much of a batch as fits into what is left."
     encoded = source.sampler.encoded
-    def cost(end): return source.cost(position, rows[:end], shape, packing).executed_flops
+    def cost(end): return source.cost(position, rows[:end], shape, packing, still).executed_flops
     if cost(len(rows)) <= room: return rows
     ends = [*np.flatnonzero(np.diff(encoded.arrays['example'][rows])) + 1, len(rows)]
     return rows[:max([e for e in ends if cost(e) <= room], default=ends[0])]
@@ -105,6 +107,7 @@ class Batch:
     labels: int        # All labels of the batch, over which its loss is the mean
     cost: Cost         # Of the whole batch
     distill: float = 0.0 # As its task has it
+    still: bool = False # Whether the head learns alone
 
 def make_batch(
     task: str,                # Whose batch
@@ -115,18 +118,19 @@ def make_batch(
     pad: int,                 # Padding token
     settings: TrainSettings,  # Size of micro-batches, packing
     accelerator: Accelerator, # Device and processes
+    still: bool = False,      # Whether the head learns alone
 ) -> Batch:
     "The batch at a position, cut down to `room` where that is less."
     encoded, rows = source.sampler.encoded, source.sampler.rows(position)
-    if room < math.inf: rows = fitting(source, position, rows, shape, room, settings.packing)
+    if room < math.inf: rows = fitting(source, position, rows, shape, room, settings.packing, still)
     limit, lengths = settings.micro_batch_tokens, encoded.lengths
     cut = [rows[p] for p in micro_batches(lengths[rows], source.unit, limit, accelerator.num_processes)]
     parts = [source.arrays(position, part, pad) for part in cut]
     own = parts[accelerator.process_index::accelerator.num_processes]
     own = [tensors(p, accelerator.device, settings.packing) for p in own]
     labels = sum(label_count(encoded.head, p['labels']) for p in parts)
-    cost = sum((source.cost(position, part, shape, settings.packing) for part in cut), NOTHING)
-    return Batch(task, encoded.head, own, labels, cost, source.distill)
+    cost = sum((source.cost(position, part, shape, settings.packing, still) for part in cut), NOTHING)
+    return Batch(task, encoded.head, own, labels, cost, source.distill, still)
 
 # %% ../../nbs/training/50_batches.ipynb #c84f19e6
 def batches(
@@ -143,10 +147,12 @@ def batches(
     pad = encoder.config.pad_token_id
     shares = {t: s.share for t, s in sources.items()}
     spent = {t: c.executed_flops - state.before.get(t, 0.0) for t, c in state.spent.items()} # in this stage
-    target, positions = target - sum(state.before.values()), dict(state.positions)
+    begun, positions = sum(state.before.values()), dict(state.positions)
+    target -= begun
     while sum(spent.values()) < target:
         task = next_task(shares, spent)
         room = shares[task]*target - spent.get(task, 0.0) if trim else math.inf
-        batch = make_batch(task, sources[task], positions.get(task, 0), room, shape, pad, settings, accelerator)
+        position, still = positions.get(task, 0), begun + sum(spent.values()) < settings.heads_until
+        batch = make_batch(task, sources[task], position, room, shape, pad, settings, accelerator, still)
         yield batch
-        spent[task], positions[task] = spent.get(task, 0.0) + batch.cost.executed_flops, positions.get(task, 0) + 1
+        spent[task], positions[task] = spent.get(task, 0.0) + batch.cost.executed_flops, position + 1

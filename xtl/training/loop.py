@@ -29,12 +29,12 @@ from .pauses import Pauses, pause
 # %% ../../nbs/training/70_loop.ipynb #2b6ad4f8
 def add_up(
     model: TransferModel, # Has the gradients of this process
-    task: str,            # Whose batch it was
+    batch: Batch,         # Which batch it was
     loss: torch.Tensor,   # Of this process
 ) -> None:
     "Adds up gradients and loss over all processes, in place."
     from torch import distributed
-    parts = model.encoder, model.heads[task_of_rows(task)]
+    parts = *(() if batch.still else (model.encoder,)), model.heads[task_of_rows(batch.task)]
     trained = [p for part in parts for p in part.parameters() if p.requires_grad]
     for p in trained:
         if p.grad is None: p.grad = torch.zeros_like(p) # a process without a micro-batch
@@ -67,17 +67,18 @@ def train_step(
     total = torch.zeros((), device=accelerator.device)
     for part in batch.micro_batches:
         read = [part[k] for k in READ]
-        with accelerator.autocast(): logits = state.model(batch.task, *read, places=part.get('places'))
+        with accelerator.autocast():
+            logits = state.model(batch.task, *read, places=part.get('places'), still=batch.still)
         loss = loss_sum(batch.head, logits, part['labels'], part['attention_mask'])/max(1, batch.labels)
         if batch.distill: loss = loss + batch.distill*_kept_outputs(state, batch, part, logits, accelerator)
         accelerator.backward(loss)
         total += loss.detach()
-    if accelerator.num_processes > 1: add_up(state.model, batch.task, total)
+    if accelerator.num_processes > 1: add_up(state.model, batch, total)
     if settings.max_grad_norm:
         trained = [p for g in state.optimizer.param_groups for p in g['params']]
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
     state.optimizer.step()
-    if isinstance(table := state.model.encoder.get_input_embeddings(), UsedRows):
+    if isinstance(table := state.model.encoder.get_input_embeddings(), UsedRows) and not batch.still:
         table.kept *= 1 - rate*state.optimizer.param_groups[0]['weight_decay']
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1

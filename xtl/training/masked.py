@@ -15,7 +15,7 @@ from ..data.batches import Sampler, collate
 from ..data.tokens import Encoded
 from ..encoder.sampling import draw_sequences
 from .batches import TrainingTask
-from .cost import TRAIN, Cost, Shape, batch_cost, mlm_flops
+from .cost import STILL, TRAIN, Cost, Shape, batch_cost, mlm_flops
 
 # %% ../../nbs/training/52_masked.ipynb #b1786a16
 @dataclass
@@ -65,11 +65,13 @@ def cost(
     rows: np.ndarray, # Of that batch
     shape: Shape,     # Of the encoder
     packing: bool,    # Whether the rows are read without padding
+    still: bool = False, # Whether the head learns alone
 ) -> Cost:
     "What training on these rows costs, the output layer included."
-    encoder = batch_cost(shape, 'mlm', self.outputs, self.sampler.encoded.lengths[rows], TRAIN, packing)
+    passes = STILL if still else TRAIN
+    encoder = batch_cost(shape, 'mlm', self.outputs, self.sampler.encoded.lengths[rows], passes, packing)
     masked = sum(len(self.hidden(position, row)) for row in rows)
-    output = mlm_flops(shape, self.outputs, masked, frozen=self.frozen)
+    output = mlm_flops(shape, self.outputs, masked, passes, self.frozen)
     return encoder + Cost(0, 0, output, output)
 
 @patch

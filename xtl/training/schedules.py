@@ -19,6 +19,8 @@ class Schedule:
     warmup: float         # Operations over which the rate rises
     kind: str = 'trunk'   # One of `SCHEDULES`
     cooldown: float = 0.2 # Share of the budget over which a trunk's branch cools down
+    heads_until: float = 0.0 # Operations over which fresh heads learn alone, before all of that
+    heads_peak: float = 0.0  # Their highest rate then
 
     def trunk_end(self, budget: float) -> float:
         "How much of a budget is spent on the trunk before the branch cools down; nothing for the other kinds."
@@ -26,9 +28,11 @@ class Schedule:
 
     def rate(self, spent: float, budget: float, start: float) -> float:
         "The rate after `spent` operations of a branch that left the trunk at `start`."
-        if spent < self.warmup: return self.peak*(spent + 1)/(self.warmup + 1)
+        if spent < self.heads_until: return self.heads_peak*(1 - spent/self.heads_until)
+        risen = self.heads_until + self.warmup
+        if spent < risen: return self.peak*(spent - self.heads_until + 1)/(self.warmup + 1)
         if self.kind == 'trunk':
             down = math.sqrt(max(0.0, (spent - start)/(budget - start))) if spent > start else 0.0
             return self.peak*(1 - down)
-        x = min(1.0, (spent - self.warmup)/max(1.0, budget - self.warmup))
+        x = min(1.0, (spent - risen)/max(1.0, budget - risen))
         return self.peak*((1 - x) if self.kind == 'linear' else 0.5*(1 + math.cos(math.pi*x)))

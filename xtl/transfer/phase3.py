@@ -126,7 +126,8 @@ class TargetRun(Training):
     def settings(self):
         "How it is trained."
         how, rows = self.space.recipe(self.targets[0]), _training_rows(self.space, self.targets[0])
-        return self.space.train_settings('phase3', ['target', rows, self.seed], how.weight_decay, how.max_grad_norm)
+        seed, alone = ['target', rows, self.seed], how.head_first*self.flops
+        return self.space.train_settings('phase3', seed, how.weight_decay, how.max_grad_norm, alone)
 
     def inputs(self) -> dict:
         study, rows = self.space.study, self.space.prepared.names(*self.targets)
@@ -206,7 +207,8 @@ def _tuned(step: TargetRun, begin: Path | None) -> tuple[State, dict]:
     space, first, settings = step.space, step.targets[0], step.settings
     how, encoded = space.recipe(first), space.prepared.load(first, 'train', space.study.data.source_language)
     heads = {HEAD: HeadSpec(encoded.head, len(encoded.labels))}
-    schedule = Schedule(how.learning_rate, how.warmup*step.flops, 'linear')
+    alone = settings.heads_until
+    schedule = Schedule(how.learning_rate, how.warmup*(step.flops - alone), 'linear', 0.0, alone, how.head_learning_rate)
     read = {n: space.prepared.load(*split) for n, split in training_rows(space, first).items()}
     shares, sizes = dict.fromkeys(read, 1/len(read)), dict.fromkeys(read, how.batch_size)
     sources = sources_of(read, shares, sizes, heads, settings.seed)

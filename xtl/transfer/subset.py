@@ -50,14 +50,15 @@ class IntermediateRun:
     @cached_property
     def settings(self) -> TrainSettings:
         "How it is trained."
-        how = self.study.phase2
-        return self.space.train_settings('phase2', ['intermediate', self.seed], how.weight_decay, how.max_grad_norm)
+        how, of, alone = self.study.phase2, ['intermediate', self.seed], self.schedule.heads_until
+        return self.space.train_settings('phase2', of, how.weight_decay, how.max_grad_norm, alone)
 
     @cached_property
     def schedule(self) -> Schedule:
         "The learning rate."
-        s = self.study.phase2
-        return Schedule(s.learning_rate, s.warmup*self.space.phase2_budgets[0], s.schedule, s.cooldown)
+        s, least = self.study.phase2, self.space.phase2_budgets[0]
+        alone = s.head_first*least
+        return Schedule(s.learning_rate, s.warmup*least, s.schedule, s.cooldown, alone, s.head_learning_rate)
 
     @cached_property
     def key(self) -> dict:

@@ -89,12 +89,13 @@ def train_settings(
     phase: str,      # 'phase2' or 'phase3'
     seed: list,      # Names and numbers that the seed follows from
     weight_decay: float, max_grad_norm: float, # Of its recipe
+    heads_until: float = 0.0, # Operations over which fresh heads learn alone
 ) -> TrainSettings:
     "How a run is trained."
     device, number = self.study.device, int(fingerprint(seed)[:8], 16)
     return TrainSettings(number, weight_decay, max_grad_norm, device.precision, device.micro_batch_tokens,
                          self.study.encoder.freeze_embeddings, device.packing, device.compile,
-                         lora_of(self.study, phase))
+                         lora_of(self.study, phase), heads_until)
 
 @patch
 def shape_in(
