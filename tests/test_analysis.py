@@ -244,6 +244,17 @@ def test_a_score_at_the_limit_but_for_rounding_has_not_collapsed():
     assert fallen == [[], [results.cell[at]]]
 
 
+def test_the_scatter_of_a_small_test_set_is_no_collapse():
+    "A target 9 points above chance, of 120 test rows: half of the way to chance is one standard deviation; a fall to chance from far above is seen."
+    results = simulate_study(seed=8)
+    source = results.index[(results.target == 'pawsx') & (results.language == 'qaa')]
+    results.loc[source, 'score'] = 100*np.random.default_rng(0).binomial(120, 0.59, len(source))/120
+    assert (results.score[source] < 54.5).any() and not len(collapsed_runs(score_panel(results, 'qaa')))
+    results.loc[source, 'score'] = 100*np.random.default_rng(0).binomial(120, 0.85, len(source))/120
+    results.loc[source[3], 'score'] = 50.
+    assert list(collapsed_runs(score_panel(results, 'qaa')).cell) == [results.cell[source[3]]]
+
+
 def test_a_target_that_was_never_learned_has_not_collapsed():
     results = simulate_study(seed=8)
     chance = 33. + np.random.default_rng(0).normal(0, 1, (results.target == 'xnli').sum())

@@ -79,7 +79,7 @@ def main_columns(
     return np.flatnonzero(fit.groups.kind.isin(['all', 'tier']))
 
 def _ranked(fit: Fit, budget: float, index: np.ndarray, result: Contrast, first: np.ndarray, second: np.ndarray,
-            place: int, column: int, subsets: str) -> list[tuple]:
+            place: int, column: int, subsets: str, languages: str) -> list[tuple]:
     "Rows of `best_number` for one group at one budget."
     score = fit.layout.weights[index] @ fit.values[:, column]
     best = index[int(score.argmax())]
@@ -94,28 +94,29 @@ def _ranked(fit: Fit, budget: float, index: np.ndarray, result: Contrast, first:
         at = ahead[second[ahead] == i]
         behind = of(at[0], 'estimate', 'low', 'high', 'p') if len(at) else (0., np.nan, np.nan, np.nan)
         rows.append((fit.groups.group[column], budget, int(fit.points.n_tasks[i]), value, i == best, len(index),
-                     *behind, *lead, LIKE_THEM, subsets))
+                     *behind, *lead, languages, subsets))
     return rows
 
-def _best_at(fit: Fit, budget: float) -> list[tuple]:
+def _best_at(fit: Fit, budget: float, languages: str) -> list[tuple]:
     "Rows of `best_number` at one budget."
     own = (fit.points.budget_flops == budget) & (fit.points.control != 'mlm') # which is no number of tasks
     index, weights = np.flatnonzero(own), fit.layout.weights
     first, second = np.array([(i, j) for i in index for j in index if i != j], int).reshape(-1, 2).T
-    found = scoped(fit, weights[first] - weights[second], main_columns(fit), LIKE_THEM)
+    found = scoped(fit, weights[first] - weights[second], main_columns(fit), languages)
     subsets = ALL_SUBSETS if generalises(fit, weights[index]).all() else THESE
     result = found.result
     result = t_intervals(result.estimate, result.error, result.freedom, max(len(first)//2, 1))
     return [row for place, column in enumerate(main_columns(fit))
-            for row in _ranked(fit, budget, index, result, first, second, place, column, subsets)]
+            for row in _ranked(fit, budget, index, result, first, second, place, column, subsets, languages)]
 
 # %% ../../nbs/analysis/50_answers.ipynb #70427b02
 def best_number(
     fit: Fit,         # A study
+    languages: str = LIKE_THEM, # What intervals are about: languages 'like them', or 'these'
 ) -> pd.DataFrame:    # `BEST_COLUMNS`, p_holm, claimed
     "Which number of tasks scores highest at each budget, for all languages and by tier, and whether it may be claimed."
     budgets = sorted(b for b in fit.points.budget_flops.unique() if b > 0)
-    table = pd.DataFrame([row for b in budgets for row in _best_at(fit, b)], columns=BEST_COLUMNS)
+    table = pd.DataFrame([row for b in budgets for row in _best_at(fit, b, languages)], columns=BEST_COLUMNS)
     order = {g: i for i, g in enumerate(('all', *TIERS))}
     rank = lambda s: s.map(order) if s.name == 'group' else s
     table = table.sort_values(['group', 'budget_flops', 'n_tasks'], key=rank, kind='stable', ignore_index=True)
@@ -145,6 +146,7 @@ def most_gained(
     group: str,                  # 'all' or a tier
     over: str = 'target-only',   # The control
     budget: float | None = None, # FLOPs; the largest by default
+    languages: str = LIKE_THEM,  # What the interval is about: languages 'like them', or 'these'
 ) -> tuple[int, Estimate] | None: # Number of tasks and its gain; None where no number of tasks can be spoken of
     "The largest gain at a budget over a control, with an interval that allows for the choice."
     rows, what = against(fit, over)
@@ -152,11 +154,11 @@ def most_gained(
     keep = (what.budget_flops == budget).to_numpy() & generalises(fit, rows)
     if not keep.any(): return None
     column = fit.column(group, 'all' if group == 'all' else 'tier')
-    found = scoped(fit, rows[keep], [column], LIKE_THEM).result
+    found = scoped(fit, rows[keep], [column], languages).result
     found = t_intervals(found.estimate, found.error, found.freedom, int(keep.sum()))
     i = int(found.estimate[:, 0].argmax())
     value = [float(getattr(found, n)[i, 0]) for n in ('estimate', 'low', 'high', 'p')]
-    return int(what.n_tasks[keep].iloc[i]), Estimate(*value, LIKE_THEM, ALL_SUBSETS)
+    return int(what.n_tasks[keep].iloc[i]), Estimate(*value, languages, ALL_SUBSETS)
 
 # %% ../../nbs/analysis/50_answers.ipynb #05610ea9
 def best_of_each(
