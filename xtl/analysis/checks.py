@@ -39,7 +39,7 @@ def collapsed_runs(
     for target, scores, median, lowest in _source_scores(panel, chance):
         if median - lowest < LEARNED: continue
         spread = 1.4826*float(np.median(np.abs(scores - median))) # a standard deviation that outliers do not move
-        limit = min((median + lowest)/2, median - 3*spread)
+        limit = min((median + lowest)/2, median - 4*spread)
         fallen = np.flatnonzero(scores < limit - 1e-9) # a score at the limit, but for rounding, is not below it
         rows += [(panel.cells.cell[i], target, scores[i], limit) for i in fallen]
     return pd.DataFrame(rows, columns=['cell', 'target', 'score', 'limit'])

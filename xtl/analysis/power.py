@@ -67,7 +67,7 @@ def noise_of(
     return Noise(**{name: float(np.sqrt(max(v, 0))) for name, v in found.items() if np.isfinite(v)})
 
 # %% ../../nbs/analysis/70_power.ipynb #6357182e
-EMBEDDED = Noise(trunk=1.5, cooldown=1.0, phase_3=4.5, run_language=0.8, test=2.8, control=1.5)
+EMBEDDED = Noise(trunk=0.3, cooldown=0.3, phase_3=1.4, run_language=0.4, test=1.9, control=0.2)
 
 def assumed_noise(
     study: Study, # The planned study

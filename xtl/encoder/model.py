@@ -35,8 +35,8 @@ class TransferModel(nn.Module):
                 packed: Packed | None = None, options: int | None = None,
                 places: torch.Tensor | None = None, still: bool = False) -> torch.Tensor:
         """Logits: [rows, labels], [rows, tokens, labels], [rows, tokens, 2] or, for a choice, [examples, options]; of
-        masked language modelling [places, pieces], the places counted through all rows. `still`: no gradient reaches the
-        encoder."""
+        masked language modelling [places, pieces], the places counted through all rows. Where the encoder is to be
+        `still`, no gradient reaches it."""
         task = task_of_rows(task) # rows in another language have the head of their task
         with torch.no_grad() if still else nullcontext():
             hidden = encode_batch(self.encoder, input_ids, attention_mask, packed)

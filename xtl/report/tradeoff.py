@@ -94,7 +94,7 @@ def table_pareto(
 COLLAPSED_RULE = (
     f'A run has collapsed when its score in the source language is below the middle between chance and the '
     f'median over all '
-    f'cells, and more than three standard deviations (by the median deviation) below that median, where the median '
+    f'cells, and more than four standard deviations (by the median deviation) below that median, where the median '
     f'is at least {LEARNED} points above chance; chance is the share of the commonest '
     f'label for '
     f'XNLI and PAWS-X, 0 for the others.')

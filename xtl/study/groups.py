@@ -98,6 +98,7 @@ class Mixture(Group):
     # Weight of distillation: how far replayed rows keep the outputs that they had when the stage before ended
     distill: NotNegative = 0.0
 
+# %% ../../nbs/study/09_groups.ipynb #72e1a9ad
 @dataclass(frozen=True, config=CHECKED)
 class Phase2(Group):
     "Training on intermediate tasks."
@@ -109,8 +110,7 @@ class Phase2(Group):
     learning_rate: Positive = 1e-5     # Peak rate of AdamW
     weight_decay: NotNegative = 0.01   # AdamW's
     max_grad_norm: NotNegative = 1.0   # Gradient clipping; 0 for none
-    # Share of the smallest budget in which fresh heads learn alone, before all else; `head_first` of a recipe in phase 3
-    head_first: Share = 0.0
+    head_first: Share = 0.0            # Share of the smallest budget in which fresh heads learn alone, before the rest
     head_learning_rate: Positive = 1e-3 # Their peak rate then
     score_intermediate: Yes = True     # Whether intermediate tasks are scored afterwards, on their development rows
 

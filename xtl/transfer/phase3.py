@@ -125,9 +125,8 @@ class TargetRun(Training):
     @property
     def settings(self):
         "How it is trained."
-        how, rows = self.space.recipe(self.targets[0]), _training_rows(self.space, self.targets[0])
-        seed, alone = ['target', rows, self.seed], how.head_first*self.flops
-        return self.space.train_settings('phase3', seed, how.weight_decay, how.max_grad_norm, alone)
+        how, of = self.space.recipe(self.targets[0]), ['target', _training_rows(self.space, self.targets[0]), self.seed]
+        return self.space.train_settings('phase3', of, how.weight_decay, how.max_grad_norm, how.head_first*self.flops)
 
     def inputs(self) -> dict:
         study, rows = self.space.study, self.space.prepared.names(*self.targets)
@@ -208,7 +207,8 @@ def _tuned(step: TargetRun, begin: Path | None) -> tuple[State, dict]:
     how, encoded = space.recipe(first), space.prepared.load(first, 'train', space.study.data.source_language)
     heads = {HEAD: HeadSpec(encoded.head, len(encoded.labels))}
     alone = settings.heads_until
-    schedule = Schedule(how.learning_rate, how.warmup*(step.flops - alone), 'linear', 0.0, alone, how.head_learning_rate)
+    rise = how.warmup*(step.flops - alone)
+    schedule = Schedule(how.learning_rate, rise, 'linear', heads_until=alone, heads_peak=how.head_learning_rate)
     read = {n: space.prepared.load(*split) for n, split in training_rows(space, first).items()}
     shares, sizes = dict.fromkeys(read, 1/len(read)), dict.fromkeys(read, how.batch_size)
     sources = sources_of(read, shares, sizes, heads, settings.seed)
