@@ -24,9 +24,11 @@ from xtl.transfer.beside import shot_rows
 from xtl.transfer.cell import run_cell, target_step
 from xtl.transfer.collected import collect
 from xtl.transfer.layout import lay_out, open_workspace
+from xtl.transfer.phase2 import intermediate
 from xtl.transfer.phase3 import target_run
 from xtl.transfer.places import data_settings, study_held
 from xtl.transfer.results import write_cell
+from xtl.transfer.subset import IntermediateRun
 
 
 def small(name, targets=('xnli',), **phase3):
@@ -304,3 +306,19 @@ def test_a_plan_tells_what_shots_cost(capsys):
 def test_the_encoder_mini_on_real_languages_is_small_and_makes_up_no_world(tmp_path, source, kind):
     (tmp_path/'study.yaml').write_text(f'{{name: s, encoder: {{name: mini}}, data: {{source_language: {source}}}}}')
     assert encoder_kind(read_outcome(tmp_path)) == kind
+
+
+def test_text_waits_while_fresh_heads_learn_and_has_its_share_then(tmp_path):
+    "Its own head is the checkpoint's; text alone has no fresh head, and no such time."
+    design = dict(intermediate=['mnli'], targets=['xnli'], n_tasks=[0, 1], controls=['mlm'], budgets=[4e10])
+    how = dict(head_first=0.3, head_learning_rate=1e-2, score_intermediate=False)
+    study = study_from(tiny(name='waits', data={'languages': ['qab']}, design=design, phase2={'learning_rate': 5e-4} | how, mlm={'share': 0.25}), 'waits')
+    space = lay_out(study, tmp_path/'out')
+    def record(*tasks): return json.loads((intermediate(IntermediateRun(space, tasks, 0), 4e10)/'run.json').read_text())
+    both, text = record('mnli'), record()
+    spent = {t: c['executed_flops']/4e10 for t, c in both['spent'].items()}
+    assert spent == pytest.approx({'mnli': 0.75, 'mlm': 0.25}, abs=0.02)
+    first = [point for point in both['curve'] if point['flops'] < 1.1e10]
+    assert first and {point['task'] for point in first} == {'mnli'} and max(p['learning_rate'] for p in first) > 5e-4
+    assert 'mlm' in {point['task'] for point in both['curve']}
+    assert max(point['learning_rate'] for point in text['curve']) <= 5e-4

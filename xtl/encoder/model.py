@@ -42,7 +42,7 @@ class TransferModel(nn.Module):
             hidden = encode_batch(self.encoder, input_ids, attention_mask, packed)
         if places is not None:
             table = self.encoder.get_input_embeddings().weight
-            return self.heads[task](hidden.flatten(0, 1)[places], table.detach() if still else table)
+            return self.heads[task](hidden.flatten(0, 1)[places], table)
         logits = self.heads[task](hidden)
         if self.specs[task].kind != 'choice': return logits
         return logits.view(-1, options or self.specs[task].labels) # a choice of two may follow one of five

@@ -9,6 +9,7 @@ __all__ = ['Diverged', 'TrainSettings', 'micro_batches', 'TrainingTask', 'fittin
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from accelerate import Accelerator
@@ -60,6 +61,7 @@ class TrainingTask:
     share: float      # Of the compute
     outputs: int      # Width of the head's output
     distill: float = field(default=0.0, kw_only=True) # Weight of what the model said of its rows before this stage
+    fresh: ClassVar[bool] = True # Whether its head starts from random weights: only such learn alone first
 
     def cost(self, position: int, rows: np.ndarray, shape: Shape, packing: bool, still: bool = False) -> Cost:
         "What training on some rows of the batch at a position costs."
@@ -150,9 +152,10 @@ def batches(
     begun, positions = sum(state.before.values()), dict(state.positions)
     target -= begun
     while sum(spent.values()) < target:
-        task = next_task(shares, spent)
+        still = begun + sum(spent.values()) < settings.heads_until
+        task = next_task({t: s for t, s in shares.items() if sources[t].fresh or not still}, spent)
         room = shares[task]*target - spent.get(task, 0.0) if trim else math.inf
-        position, still = positions.get(task, 0), begun + sum(spent.values()) < settings.heads_until
+        position = positions.get(task, 0)
         batch = make_batch(task, sources[task], position, room, shape, pad, settings, accelerator, still)
         yield batch
         spent[task], positions[task] = spent.get(task, 0.0) + batch.cost.executed_flops, position + 1

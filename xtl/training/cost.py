@@ -88,7 +88,7 @@ def mlm_flops(
     shape: Shape,        # The encoder
     vocabulary: int,     # Pieces
     masked: int,         # Masked positions of the batch
-    passes: int = TRAIN, # `TRAIN`, `FORWARD`, or `STILL` where the table stays as it is, and what is below, too
+    passes: int = TRAIN, # `TRAIN` or `FORWARD`
     frozen: bool = False, # Whether the table of pieces stays as it is: its gradient is not computed
 ) -> float:
     "Operations of the masked language model's output: a dense layer and all logits, for masked positions alone."

@@ -7,6 +7,7 @@ __all__ = ['TextSampler', 'MaskedTask']
 
 # %% ../../nbs/training/52_masked.ipynb #f7b70cd1
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from fastcore.basics import patch
@@ -15,7 +16,7 @@ from ..data.batches import Sampler, collate
 from ..data.tokens import Encoded
 from ..encoder.sampling import draw_sequences
 from .batches import TrainingTask
-from .cost import STILL, TRAIN, Cost, Shape, batch_cost, mlm_flops
+from .cost import TRAIN, Cost, Shape, batch_cost, mlm_flops
 
 # %% ../../nbs/training/52_masked.ipynb #b1786a16
 @dataclass
@@ -35,6 +36,7 @@ class MaskedTask(TrainingTask):
     mask_share: float = 0.15  # Of the pieces
     whole_words: bool = False # Whether all pieces of a word are hidden together
     frozen: bool = False      # Whether the embedding table stays as it is
+    fresh: ClassVar[bool] = False # Its head is the checkpoint's, where that has one
 
     def __post_init__(self):
         about = self.sampler.encoded.info
@@ -65,13 +67,12 @@ def cost(
     rows: np.ndarray, # Of that batch
     shape: Shape,     # Of the encoder
     packing: bool,    # Whether the rows are read without padding
-    still: bool = False, # Whether the head learns alone
+    still: bool = False, # Never: it has no fresh head
 ) -> Cost:
     "What training on these rows costs, the output layer included."
-    passes = STILL if still else TRAIN
-    encoder = batch_cost(shape, 'mlm', self.outputs, self.sampler.encoded.lengths[rows], passes, packing)
+    encoder = batch_cost(shape, 'mlm', self.outputs, self.sampler.encoded.lengths[rows], TRAIN, packing)
     masked = sum(len(self.hidden(position, row)) for row in rows)
-    output = mlm_flops(shape, self.outputs, masked, passes, self.frozen)
+    output = mlm_flops(shape, self.outputs, masked, frozen=self.frozen)
     return encoder + Cost(0, 0, output, output)
 
 @patch

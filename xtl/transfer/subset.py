@@ -57,7 +57,7 @@ class IntermediateRun:
     def schedule(self) -> Schedule:
         "The learning rate."
         s, least = self.study.phase2, self.space.phase2_budgets[0]
-        alone = s.head_first*least
+        alone = s.head_first*least if self.tasks else 0.0 # text has no fresh head
         return Schedule(s.learning_rate, s.warmup*least, s.schedule, s.cooldown, alone, s.head_learning_rate)
 
     @cached_property
