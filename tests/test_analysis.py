@@ -337,7 +337,7 @@ def test_a_gain_that_grows_with_compute_is_said():
 
 def test_a_balance_that_moves_without_a_gain_is_not_called_a_gain():
     head, _ = said(effect='compute', size=6., seed=4)
-    lost = replace(head, most=replace(head.most, gain=replace(head.most.gain, value=0.2, low=-1.)))
+    lost = replace(head, most=replace(head.most, gain=replace(head.most.gain, value=0.2, low=-1.)), here=None)
     assert 'the balance moves towards tasks' in headline_sentences(lost)[3]
     shrinks = replace(head, growth=replace(head.growth, value=-1.4, low=-1.5, high=-1.3))
     assert 'what tasks bring shrinks: −1.4' in headline_sentences(shrinks)[3]
