@@ -230,8 +230,9 @@ def test_a_cell_that_is_ended_while_it_writes_leaves_no_part(tmp_path):
         folder = tmp_path/str(i)/'cells'/'cell'
         ended = subprocess.run([sys.executable, '-c', WRITES_ON, str(tmp_path/str(i))], env=os.environ | {'TMPDIR': str(tmp_path)}, timeout=60)
         assert ended.returncode == 1
-        while claimed(tmp_path/str(i), 'cell'): time.sleep(0.01) # by the process that tidies up
-        assert sorted(p.name for p in folder.iterdir()) == ['.claim', 'cell.ipynb']
+        deadline = time.time() + 30 # of the process that tidies up
+        while (left := sorted(p.name for p in folder.iterdir())) != ['.claim', 'cell.ipynb']: assert time.time() < deadline, left; time.sleep(0.02)
+        while claimed(tmp_path/str(i), 'cell'): time.sleep(0.02)
     assert not list(tmp_path.glob('xtl-*'))
 
 

@@ -118,11 +118,12 @@ def job(
 @contextmanager
 def claim_cell(
     folder: Path, # Of the cell
+    wait: float = 0, # Seconds that another process may have it still
 ) -> Iterator[None]:
     "Claims a cell for the block. Raises `filelock.Timeout` when another process has it."
     from filelock import FileLock
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder/'.claim', timeout=0): yield
+    with FileLock(folder/'.claim', timeout=wait): yield
 
 def claimed(
     out: str | Path, # A study's folder
@@ -222,15 +223,18 @@ def _end_with(pipe: int, job: Job, held: list[Path]) -> None:
     finally: os._exit(1)
 
 def _tidied_after(job: Job, held: list[Path]) -> None:
-    "Ends this process and goes on as its child: it has the claim too, and no other thread, which would still write."
+    "Ends this process and goes on as its child, which has no other thread that would still write."
     import warnings
+    from filelock import Timeout
     warnings.simplefilter('ignore', DeprecationWarning) # of forking a process with threads
     ended, lives = os.pipe()
     if os.fork(): os._exit(1)
     os.close(lives)
     os.read(ended, 1)
-    if held: sweep_cell(job.folder)
     for scratch in held[1:]: drop_scratch(job.folder, scratch)
+    if not held: return
+    # the claim has ended with the process; whoever has it for longer has swept
+    with suppress(Timeout), claim_cell(job.folder, wait=5.0): sweep_cell(job.folder)
 
 def _executed(job: Job, pipe: int, loaded: bool) -> int:
     "Executes a cell, with a kernel of this process where the libraries are loaded; 0 when finished, else a code above."
