@@ -111,8 +111,8 @@ def _check_recipes(phase3: Phase3) -> None:
             if setting in Phase2.__dataclass_fields__: why = f'phase 2 has its own `{setting}` in `phase2`'
             else: why = f'its runs read {", ".join(sorted(read))} alone'
             raise UserError(f'`{setting}` in `phase3.recipes: {key}` has no effect: {why}')
-        how = [recipe(find_task(n), phase3.recipe, phase3.recipes) for n in about]
-        if 'head_learning_rate' in changes and not any(h.head_first for h in how):
+        if 'head_learning_rate' not in changes: continue
+        if not any(recipe(find_task(n), phase3.recipe, phase3.recipes).head_first for n in about):
             where = f'`head_learning_rate` in `phase3.recipes: {key}`'
             raise UserError(f'{where} has an effect only with a `head_first` above 0: leave it out')
 
